@@ -1,0 +1,39 @@
+# make run     run the study of CONFIG and say where its report is (default: the simulated demo study)
+# make test    lint, types, unit, numerics, workflow and real-data tests
+# make env     set up .venv alone
+PYTHON ?= python3
+CORES ?= all
+CONFIG ?= config/config.yaml
+TARGET ?= all
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# each mark says: installed from these pins, or not at all
+MARK := .venv/installed
+TEST_MARK := .venv/installed-for-tests
+
+.PHONY: run test env
+
+run: $(MARK)
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) -- $(TARGET)
+	@$(BIN)/neuroloom where --config $(CONFIG)
+
+env: $(MARK)
+
+$(MARK): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	$(BIN)/python -m neuroloom.torchaudio_cpu
+	touch $@
+
+$(TEST_MARK): $(MARK)
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+test: $(TEST_MARK)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
