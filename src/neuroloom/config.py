@@ -1,0 +1,273 @@
+"""The config and the recordings sheet, as frozen models: one of the two places where a schema lives.
+
+`config/schema.json` is generated from `Config`; the YAML files in `config/` are validated against it before any job
+runs, and each script parses the one section that its rule hands over. Units stand in the names or in the descriptions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+Modality = Literal["eeg", "meg", "bold"]
+MODALITIES: tuple[Modality, ...] = ("eeg", "meg", "bold")
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+$")]
+ENVIRONMENT_DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+
+class ConfigError(ValueError):
+    """A config, a sheet or a command line that cannot be used; the message says where, what and what to do."""
+
+
+class Frozen(BaseModel):
+    """Base of every section: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StudyConfig(Frozen):
+    """What is run and where its recordings are."""
+
+    name: Label = Field(description="Name of the study; results go to `results/<name>/`.")
+    seed: int = Field(ge=0, description="The one seed; every job derives its own from it.")
+    recordings: str | None = Field(None, description="Recordings sheet (tsv); null simulates the study.")
+    root: str = Field(
+        ".", description="Folder that relative paths of the sheet start from; ${VAR:-default} is filled in."
+    )
+    bids_root: str | None = Field(None, description="BIDS dataset that `index_study` writes the sheet from.")
+    labels: tuple[str, ...] = Field((), description="Extra columns of the sheet that are labels, such as age or group.")
+
+    @property
+    def root_path(self) -> str:
+        """`root` with environment variables filled in, as in a shell: `${NAME:-default}`."""
+        return ENVIRONMENT_DEFAULT.sub(lambda m: os.environ.get(m[1], m[2]), self.root)
+
+
+class SimulatedSite(Frozen):
+    """One simulated site: its people, its machines and its bad habits."""
+
+    n_subjects: int = Field(ge=1, description="Subjects of the site.")
+    modalities: tuple[Modality, ...] = Field(description="What the site records; eeg with bold is simultaneous.")
+    n_eeg: Literal[19, 32, 64] = Field(32, description="EEG electrodes.")
+    sfreq: float = Field(gt=0, description="Sampling rate of EEG and MEG, Hz.")
+    line_freq: Literal[50, 60] = Field(description="Mains, Hz.")
+    reference: Literal["average", "Cz", "ears"] = Field("average", description="What the EEG was recorded against.")
+    eeg_format: Literal["edf", "brainvision", "eeglab"] = Field("edf", description="File format of the EEG.")
+    eeg_unit: Literal["uV", "mV"] = Field("uV", description="Unit in the EEG file (edf and brainvision).")
+    eeg_noise: float = Field(gt=0, description="Sensor noise of the EEG, µV RMS.")
+    meg_system: Literal["neuromag", "ctf"] = Field(
+        "neuromag", description="MEG sensors: magnetometers with planar gradiometers, or axial gradiometers."
+    )
+    n_meg: int = Field(34, ge=8, le=200, description="Places on the MEG helmet.")
+    t_r: float = Field(2.0, gt=0, description="Repetition time of the BOLD, s.")
+    bold_snr: float = Field(1.0, gt=0, description="SD of the parcel signal over the SD of a voxel's noise.")
+
+
+class ArtefactConfig(Frozen):
+    """Planted artefacts; each one is written to the truth table."""
+
+    dead_channels: int = Field(1, ge=0, description="Channels that read exactly zero, per recording.")
+    flat_channels: int = Field(1, ge=0, description="Channels with almost no signal (loose contact), per recording.")
+    noisy_channels: int = Field(1, ge=0, description="Channels with broadband noise, per recording.")
+    blinks_per_min: float = Field(12, ge=0, description="Blink rate.")
+    blink_uv: float = Field(120, ge=0, description="Blink at Fp1, µV peak.")
+    drift_uv: float = Field(30, ge=0, description="Slow drift, µV RMS.")
+    line_uv: float = Field(8, ge=0, description="Mains, µV RMS.")
+    muscle_per_min: float = Field(2, ge=0, description="Muscle bursts (20-100 Hz over one temporal side), per minute.")
+    muscle_uv: float = Field(25, ge=0, description="Muscle burst, µV RMS.")
+    motion_mm: float = Field(0.3, ge=0, description="Size of head steps in the scanner, mm.")
+
+
+class SimulateConfig(Frozen):
+    """The simulated study with ground truth."""
+
+    sites: dict[Label, SimulatedSite] = Field(min_length=1, description="Sites by name.")
+    tasks: tuple[Literal["rest", "imagery"], ...] = Field(
+        ("rest", "imagery"), description="Tasks that every subject does."
+    )
+    duration: float = Field(gt=20, description="Length of a recording, s.")
+    n_parcels: int = Field(64, ge=8, description="Parcels that hold one source each; even.")
+    voxel_mm: float = Field(4.0, ge=2, le=12, description="Voxel size of the BOLD, mm.")
+    hrf_lag: float = Field(0.0, ge=-2, le=4, description="Extra lag of the haemodynamic response, s.")
+    artefacts: ArtefactConfig = ArtefactConfig()
+
+
+class ColumnsConfig(Frozen):
+    """How a csv (or arff) recording is laid out."""
+
+    channels: dict[str, str] = Field(min_length=1, description="Column -> channel name.")
+    unit: Literal["V", "mV", "uV", "nV"] = Field("uV", description="Unit of the channel columns.")
+    sfreq: float = Field(gt=0, description="Sampling rate, Hz.")
+    time: str | None = Field(None, description="Column of time stamps in s; checked against sfreq.")
+    events: str | None = Field(None, description="Column of markers; a change to a non-zero value is an event.")
+
+
+class SourceConfig(Frozen):
+    """What the files of one dataset (the sheet's `study` column) do not say themselves."""
+
+    montage: str | None = Field(None, description="MNE montage that gives positions where the file has none.")
+    line_freq: Literal[50, 60] | None = Field(None, description="Mains, Hz; null detects it.")
+    types: dict[str, str] = Field({}, description="Channel name in the file -> MNE channel type.")
+    scale: float = Field(
+        1.0, gt=0, description="Factor on EEG values, where the file mislabels its unit (µV read as V: 1e-6)."
+    )
+    reference: str | None = Field(None, description="EEG reference of the recordings, where the file does not say.")
+    columns: ColumnsConfig | None = Field(None, description="Layout of csv and arff files.")
+    t_r: float | None = Field(None, gt=0, description="Repetition time, s, where neither sidecar nor header has it.")
+    atlas: str | None = Field(None, description="Atlas of this dataset, instead of preprocess.bold.atlas.")
+
+
+class IngestConfig(Frozen):
+    """Checks and storage of raw recordings."""
+
+    window: float = Field(10.0, gt=0, description="Length of one Zarr chunk of a recording, s.")
+    plausible_eeg_uv: tuple[float, float] = Field(
+        (0.1, 1000.0), description="Range of the median channel SD in 1 s, µV; outside it the unit is wrong."
+    )
+    plausible_meg_ft: tuple[float, float] = Field(
+        (10.0, 1e6), description="The same for magnetometers and axial gradiometers, fT."
+    )
+
+
+class MeegConfig(Frozen):
+    """First preprocessing of EEG and MEG."""
+
+    l_freq: float = Field(0.5, gt=0, description="High-pass, Hz.")
+    h_freq: float = Field(70.0, gt=0, description="Low-pass, Hz; lowered to 0.9 x Nyquist where the file is slower.")
+    sfreq: float = Field(200.0, gt=0, description="Sampling rate after preprocessing, Hz.")
+    notch: bool = Field(True, description="Remove mains and its harmonics.")
+    reference: Literal["average", "none"] = Field("average", description="EEG reference afterwards.")
+    flat_uv: float = Field(0.1, gt=0, description="An EEG channel below this SD is flat, µV.")
+    flat_ft: float = Field(
+        1.0, gt=0, description="A MEG channel below this SD is flat, fT (fT/cm for planar gradiometers)."
+    )
+    noisy_z: float = Field(
+        5.0, gt=0, description="A channel whose log SD is this many robust SDs above the others is noisy."
+    )
+    interpolate: bool = Field(True, description="Interpolate bad channels from their neighbours' positions.")
+    max_nan_fraction: float = Field(
+        0.1, ge=0, le=1, description="A channel with more missing samples than this is bad; fewer are filled in."
+    )
+    max_bad_fraction: float = Field(
+        0.4, gt=0, le=1, description="More bad channels than this quarantine the recording."
+    )
+
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        if not self.l_freq < self.h_freq <= self.sfreq / 2:
+            raise ValueError(f"need l_freq < h_freq <= sfreq / 2, found {self.l_freq}, {self.h_freq}, {self.sfreq} Hz")
+        return self
+
+
+class BoldConfig(Frozen):
+    """First preprocessing of BOLD."""
+
+    atlas: str = Field(
+        "template64", description="template<N>, grid<mm>, schaefer<N>, difumo<N>, aal, or a NIfTI of labels."
+    )
+    detrend: bool = Field(True, description="Remove a linear trend from each voxel.")
+    low_pass: float | None = Field(0.1, gt=0, description="Hz; null keeps all.")
+    high_pass: float | None = Field(0.008, gt=0, description="Hz; null keeps all.")
+    confounds: tuple[str, ...] = Field((), description="Confound columns (prefixes) that are regressed out.")
+    min_volumes: int = Field(10, ge=2, description="Fewer volumes than this quarantine the recording.")
+    min_voxels: int = Field(3, ge=1, description="A parcel with fewer voxels is NaN.")
+
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        if self.low_pass and self.high_pass and self.high_pass >= self.low_pass:
+            raise ValueError(f"need high_pass < low_pass, found {self.high_pass} and {self.low_pass} Hz")
+        return self
+
+
+class PreprocessConfig(Frozen):
+    """Cleaning."""
+
+    meeg: MeegConfig = MeegConfig()
+    bold: BoldConfig = BoldConfig()
+
+
+class QuarantineConfig(Frozen):
+    """Recordings that cannot be used."""
+
+    max_fraction: float = Field(0.2, ge=0, le=1, description="More quarantined recordings than this stop the run.")
+
+
+class ReportConfig(Frozen):
+    """The HTML report."""
+
+    max_figures: int = Field(60, ge=0, description="QC figures in the report; the worst recordings come first.")
+
+
+class Config(Frozen):
+    """The whole config of one run."""
+
+    study: StudyConfig
+    simulate: SimulateConfig
+    sources: dict[str, SourceConfig] = Field({}, description="Facts about datasets, by the sheet's `study` column.")
+    ingest: IngestConfig = IngestConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    quarantine: QuarantineConfig = QuarantineConfig()
+    report: ReportConfig = ReportConfig()
+
+
+class RecordingRow(Frozen):
+    """One row of the recordings sheet."""
+
+    study: Label
+    site: Label
+    subject: Label
+    session: Label | None = None
+    task: Label
+    run: Label | None = None
+    modality: Modality
+    path: str
+    labels: dict[str, str] = {}
+
+    @property
+    def recording(self) -> str:
+        """The identifier of the recording, which is also its wildcard and file name."""
+        parts = [self.study, self.site, f"sub-{self.subject}"]
+        parts += [f"ses-{self.session}"] if self.session else []
+        parts += [f"task-{self.task}"]
+        parts += [f"run-{self.run}"] if self.run else []
+        return "_".join([*parts, self.modality])
+
+
+def parse_config(values: dict[str, Any]) -> Config:
+    """Validate a config mapping.
+
+    Parameters
+    ----------
+    values : dict
+        The merged YAML.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each wrong key: where it is, what was found, what is allowed.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"config: {describe_errors(error)}") from None
+
+
+def describe_errors(error: ValidationError) -> str:
+    """One readable line per problem of a pydantic error."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+        hint = "unknown key; see config/schema.json" if problem["type"] == "extra_forbidden" else problem["msg"]
+        found = "" if problem["type"] in ("missing", "extra_forbidden") else f", found {problem['input']!r}"
+        lines.append(f"{where}: {hint}{found}")
+    return "\n  ".join([f"{len(lines)} problem(s)", *lines])
+
+
+def write_schema(path: Path = Path("config/schema.json")) -> None:
+    """Generate the JSON schema that editors complete the config from."""
+    path.write_text(json.dumps(Config.model_json_schema(), indent=1) + "\n")

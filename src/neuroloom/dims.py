@@ -1,0 +1,35 @@
+"""The legend of shape letters and units: `x_CT` is an array of channels by times.
+
+Letters stand at the end of a name, one for each axis, in the order of the axes.
+"""
+
+LETTERS: dict[str, str] = {
+    "B": "batch",
+    "C": "channels",
+    "T": "times (samples)",
+    "N": "patches",
+    "W": "windows",
+    "F": "frequencies",
+    "E": "events",
+    "Q": "quantizers",
+    "K": "codebook entries",
+    "D": "embedding",
+    "P": "parcels",
+    "V": "volumes",
+    "M": "confounds",
+    "X": "voxels, first axis",
+    "Y": "voxels, second axis",
+    "Z": "voxels, third axis",
+    "3": "x, y, z",
+}
+
+UNITS: dict[str, str] = {
+    "eeg": "V",
+    "eog": "V",
+    "ecg": "V",
+    "emg": "V",
+    "mag": "T",
+    "grad": "T/m",
+    "ref_meg": "T",
+    "misc": "",
+}

@@ -1,0 +1,280 @@
+"""What the stages hand to each other: a recording, BOLD volumes and parcel series, in memory, with their facts.
+
+Each class turns into the arrays and attributes of its artifact (`arrays()`, `attrs()`) and comes back from an opened
+one (`from_artifact`). Provenance is added by the job that writes the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from neuroloom.artifacts import Artifact
+
+Array = np.ndarray
+PLANAR_COILS = (2, 3011, 3012, 3013, 3014)  # FIFF coil types of planar gradiometers
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events on the clock of the recording: onset and duration in s from its first sample, and a label."""
+
+    onset: Array
+    duration: Array
+    label: list[str]
+
+    @classmethod
+    def none(cls) -> Self:
+        """An empty table."""
+        return cls(np.zeros(0), np.zeros(0), [])
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """Back from an opened artifact."""
+        return cls(artifact.read("event_onset"), artifact.read("event_duration"), list(artifact.read("event_label")))
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays of the artifact, by name."""
+        return {"event_onset": self.onset, "event_duration": self.duration, "event_label": self.label}
+
+
+@dataclass(frozen=True)
+class Confounds:
+    """Confound regressors of a BOLD series: names (M) and values (V, M); NaN where a value does not exist."""
+
+    names: list[str]
+    values_VM: Array
+
+    @classmethod
+    def none(cls, n_volumes: int) -> Self:
+        """A table without columns."""
+        return cls([], np.zeros((n_volumes, 0), np.float32))
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """Back from an opened artifact."""
+        return cls(list(artifact.read("confound")), artifact.read("confounds"))
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays of the artifact, by name."""
+        return {"confound": self.names, "confounds": self.values_VM}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A continuous EEG or MEG recording.
+
+    Attributes
+    ----------
+    signal_CT : float32 array
+        In the unit of each channel (`units`): V, T or T/m.
+    sfreq : float
+        Hz.
+    ch_names, ch_types, units, status : list of str
+        One per channel; status is `good`, `bad: <reason>` or `interpolated: <reason>`.
+    coil_C : int array
+        FIFF coil type of MEG sensors (`mne.io.constants.FIFF`), 1 for EEG electrodes.
+    loc_C12 : float array
+        Position (m, head frame) and the three axes of the coil as MNE keeps them; NaN where unknown.
+    events : Events
+    line_freq : float or None
+        Hz; None where neither the file nor the study says.
+    reference : str
+        EEG reference in words, `unknown` where the file does not say.
+    """
+
+    signal_CT: Array
+    sfreq: float
+    ch_names: list[str]
+    ch_types: list[str]
+    units: list[str]
+    status: list[str]
+    coil_C: Array
+    loc_C12: Array
+    events: Events = field(default_factory=Events.none)
+    line_freq: float | None = None
+    reference: str = "unknown"
+
+    @property
+    def position_C3(self) -> Array:
+        """Position, m in the head frame; NaN where unknown."""
+        return self.loc_C12[:, :3]
+
+    @property
+    def orientation_C3(self) -> Array:
+        """Unit normal of a MEG coil, the direction of the difference of a planar gradiometer, zero for the rest.
+
+        Source: the sensor input of BrainOmni (arXiv 2505.18185).
+        """
+        planar = np.isin(self.coil_C, PLANAR_COILS)[:, None]
+        magnetic = np.isin(self.ch_types, ("mag", "grad", "ref_meg"))[:, None]
+        axis_C3 = np.where(planar, self.loc_C12[:, 3:6], self.loc_C12[:, 9:12])
+        return np.where(magnetic, axis_C3, 0.0)
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """Back from an opened artifact."""
+        text = {name: list(artifact.read(name)) for name in ("channel", "type", "unit", "status")}
+        return cls(
+            signal_CT=artifact.read("signal"),
+            sfreq=artifact.attrs["sfreq"],
+            ch_names=text["channel"],
+            ch_types=text["type"],
+            units=text["unit"],
+            status=text["status"],
+            coil_C=artifact.read("coil"),
+            loc_C12=artifact.read("loc"),
+            events=Events.from_artifact(artifact),
+            line_freq=artifact.attrs["line_freq"],
+            reference=artifact.attrs["reference"],
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays of the artifact, by name."""
+        return {
+            "signal": self.signal_CT,
+            "channel": self.ch_names,
+            "type": self.ch_types,
+            "unit": self.units,
+            "status": self.status,
+            "coil": self.coil_C,
+            "loc": self.loc_C12,
+            "position": self.position_C3,
+            "orientation": self.orientation_C3,
+            **self.events.arrays(),
+        }
+
+    def attrs(self) -> dict[str, Any]:
+        """Root attributes of the artifact."""
+        return {"sfreq": float(self.sfreq), "line_freq": self.line_freq, "reference": self.reference}
+
+    def picks(self, *ch_types: str) -> Array:
+        """Indices of the channels of the given types."""
+        return np.flatnonzero(np.isin(self.ch_types, ch_types))
+
+    def pick(self, *ch_types: str) -> Self:
+        """The recording without channels of other types."""
+        kept = self.picks(*ch_types)
+        lists = {name: [getattr(self, name)[at] for at in kept] for name in ("ch_names", "ch_types", "units", "status")}
+        arrays = {name: getattr(self, name)[kept] for name in ("signal_CT", "coil_C", "loc_C12")}
+        return replace(self, **lists, **arrays)
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """A 4-D BOLD series on its voxel grid.
+
+    Attributes
+    ----------
+    bold_XYZV : float32 array
+        Scanner units.
+    affine_44 : array
+        Voxel to mm.
+    t_r : float
+        s.
+    space : str
+        `MNI…` where sidecar or file name say so, else `native`.
+    mask_XYZ : bool array or None
+        Brain mask given with the data, on the same grid.
+    notes : tuple of str
+        What was ignored or changed on the way, for the QC row.
+    """
+
+    bold_XYZV: Array
+    affine_44: Array
+    t_r: float
+    space: str
+    mask_XYZ: Array | None
+    confounds: Confounds
+    events: Events = field(default_factory=Events.none)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """Back from an opened artifact."""
+        return cls(
+            bold_XYZV=artifact.read("bold"),
+            affine_44=np.array(artifact.attrs["affine"]),
+            t_r=artifact.attrs["t_r"],
+            space=artifact.attrs["space"],
+            mask_XYZ=artifact.read("mask").astype(bool) if "mask" in artifact.manifest["arrays"] else None,
+            confounds=Confounds.from_artifact(artifact),
+            events=Events.from_artifact(artifact),
+            notes=tuple(artifact.attrs.get("notes", ())),
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays of the artifact, by name."""
+        mask = {} if self.mask_XYZ is None else {"mask": self.mask_XYZ}
+        return {"bold": self.bold_XYZV, **mask, **self.confounds.arrays(), **self.events.arrays()}
+
+    def attrs(self) -> dict[str, Any]:
+        """Root attributes of the artifact."""
+        affine = np.asarray(self.affine_44).tolist()
+        return {"t_r": float(self.t_r), "affine": affine, "space": self.space, "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class ParcelSeries:
+    """BOLD averaged over parcels.
+
+    Attributes
+    ----------
+    bold_PV : float32 array
+        A parcel without enough voxels is NaN.
+    parcels : list of str
+        Labels.
+    centroid_P3 : array
+        mm in `space`; NaN where the table does not say.
+    n_voxels_P : int array
+        0 where unknown (a table of series) or empty.
+    atlas, atlas_sha256 : str
+        Name and checksum of labels and label volume.
+    notes : tuple of str
+        What was ignored or changed on the way, for the QC row.
+    """
+
+    bold_PV: Array
+    parcels: list[str]
+    centroid_P3: Array
+    n_voxels_P: Array
+    t_r: float
+    atlas: str
+    atlas_sha256: str
+    space: str
+    confounds: Confounds
+    events: Events = field(default_factory=Events.none)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """Back from an opened artifact."""
+        facts = {name: artifact.attrs[name] for name in ("t_r", "atlas", "atlas_sha256", "space")}
+        return cls(
+            bold_PV=artifact.read("bold"),
+            parcels=list(artifact.read("parcel")),
+            centroid_P3=artifact.read("centroid"),
+            n_voxels_P=artifact.read("n_voxels"),
+            confounds=Confounds.from_artifact(artifact),
+            events=Events.from_artifact(artifact),
+            notes=tuple(artifact.attrs.get("notes", ())),
+            **facts,
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays of the artifact, by name."""
+        return {
+            "bold": self.bold_PV,
+            "parcel": self.parcels,
+            "centroid": self.centroid_P3,
+            "n_voxels": self.n_voxels_P,
+            **self.confounds.arrays(),
+            **self.events.arrays(),
+        }
+
+    def attrs(self) -> dict[str, Any]:
+        """Root attributes of the artifact."""
+        atlas = {"atlas": self.atlas, "atlas_sha256": self.atlas_sha256}
+        return {"t_r": float(self.t_r), **atlas, "space": self.space, "notes": list(self.notes)}

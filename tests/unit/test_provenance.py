@@ -1,0 +1,59 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neuroloom.provenance import child_rng, config_digest, file_digest, source_digest
+
+
+def test_seed_and_name_make_the_generator() -> None:
+    first = child_rng(1, "sub-01").standard_normal(4)
+    assert (first == child_rng(1, "sub-01").standard_normal(4)).all()
+    assert (first != child_rng(1, "sub-02").standard_normal(4)).any()
+    assert (first != child_rng(2, "sub-01").standard_normal(4)).any()
+
+
+def test_config_digest_ignores_the_order_of_keys() -> None:
+    assert config_digest({"a": 1, "b": 2}) == config_digest({"b": 2, "a": 1}) != config_digest({"a": 1, "b": 3})
+
+
+def test_file_digest_covers_all_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    assert file_digest(tmp_path / "a", tmp_path / "b") != file_digest(tmp_path / "a")
+
+
+def digest_of(folder: Path) -> str:
+    code = "from neuroloom.provenance import source_digest; print(source_digest('neuroloom.one'))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    return run.stdout
+
+
+@pytest.fixture
+def package(tmp_path: Path, repository: Path) -> Path:
+    """A copy of the package's provenance module beside two modules, of which one imports the other."""
+    folder = tmp_path / "neuroloom"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "provenance.py").write_text((repository / "src/neuroloom/provenance.py").read_text())
+    (folder / "one.py").write_text("from neuroloom import two\n")
+    (folder / "two.py").write_text("x = 1\n")
+    return tmp_path
+
+
+def test_source_digest_follows_imports(package: Path) -> None:
+    before = digest_of(package)
+    (package / "neuroloom" / "two.py").write_text("x = 2\n")
+    assert digest_of(package) != before
+
+
+def test_source_digest_ignores_comments_and_layout(package: Path) -> None:
+    before = digest_of(package)
+    (package / "neuroloom" / "two.py").write_text("# why\nx  =  1\n")
+    assert digest_of(package) == before
+
+
+def test_source_digest_of_an_unknown_module_is_an_error() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such"):
+        source_digest("neuroloom.no_such")
