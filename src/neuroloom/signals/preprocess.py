@@ -1,0 +1,189 @@
+"""First preprocessing of EEG and MEG: notch and band-pass, bad channels, reference, resampling."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from neuroloom.config import MeegConfig
+from neuroloom.quarantine import UnusableRecording
+from neuroloom.records import Array, Recording
+from neuroloom.signals.channels import fill_gaps, find_bads, interpolation_matrix
+from neuroloom.signals.filters import apply_kernel, design_kernel, detect_line_freq, line_ratio, resample, welch_psd
+from neuroloom.signals.ingest import BRAIN, window_sd
+
+KEPT = (*BRAIN, "eog", "ecg", "emg")
+MIN_GOOD_TO_INTERPOLATE = 4
+
+
+@dataclass(frozen=True)
+class MeegQc:
+    """What preprocessing found and did: one row of the QC table.
+
+    Attributes
+    ----------
+    bads : dict
+        Channel -> reason.
+    interpolated : list of str
+        Bad channels that were given values from their neighbours; the others stay bad.
+    line_freq : float or None
+        Hz, declared or detected; None where no mains stands out.
+    line_db_before, line_db_after : float
+        Mains above its surroundings, median channel.
+    h_freq : float
+        Low-pass that was applied, Hz.
+    edge_fraction : float
+        Share of samples within half a filter kernel of an end.
+    sd_before, sd_after : dict
+        Median SD in 1 s by channel type, SI units.
+    """
+
+    n_channels: int
+    duration: float
+    sfreq_in: float
+    sfreq_out: float
+    bads: dict[str, str]
+    interpolated: list[str]
+    line_freq: float | None
+    line_source: str
+    line_db_before: float
+    line_db_after: float
+    l_freq: float
+    h_freq: float
+    edge_fraction: float
+    nan_fraction: float
+    n_events: int
+    sd_before: dict[str, float]
+    sd_after: dict[str, float]
+
+    def row(self) -> dict[str, Any]:
+        """Scalars of a table row; mappings as JSON."""
+        values = dict(vars(self))
+        values["n_bads"] = len(self.bads)
+        for name in ("bads", "interpolated", "sd_before", "sd_after"):
+            values[name] = json.dumps(values[name], ensure_ascii=False)
+        return values
+
+
+def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> tuple[Recording, MeegQc]:
+    """Clean one recording; everything but brain, ocular, cardiac and muscle channels is left behind.
+
+    Parameters
+    ----------
+    recording : Recording
+        As ingested.
+    config : MeegConfig
+    file : str
+        Named in errors.
+
+    Returns
+    -------
+    recording : Recording
+        float32 at `config.sfreq`.
+    qc : MeegQc
+
+    Raises
+    ------
+    UnusableRecording
+        If more than `max_bad_fraction` of the brain channels are bad.
+    """
+    recording = recording.pick(*KEPT)
+    raw_CT = recording.signal_CT
+    signal_CT = fill_gaps(raw_CT)
+    freqs_F, psd_CF = welch_psd(signal_CT[recording.picks(*BRAIN)], recording.sfreq)
+    line_freq, line_source = _line(recording, freqs_F, psd_CF)
+    h_freq = min(config.h_freq, 0.9 * recording.sfreq / 2)
+    kernel = _kernel(recording.sfreq, line_freq if config.notch else None, config, h_freq)
+    filtered_CT = apply_kernel(signal_CT, kernel)
+    bads = find_bads(recording, raw_CT, filtered_CT, config=config)
+    _check_bads(recording, bads, config, file)
+    interpolated = interpolate(recording, filtered_CT, list(bads)) if config.interpolate else []
+    status = [_status(name, bads, interpolated) for name in recording.ch_names]
+    if config.reference == "average":
+        average_reference(recording, filtered_CT, status)
+    clean = replace(
+        recording,
+        signal_CT=resample(filtered_CT, sfreq=recording.sfreq, new_sfreq=config.sfreq),
+        sfreq=config.sfreq,
+        status=status,
+        line_freq=line_freq,
+        reference="average" if config.reference == "average" else recording.reference,
+    )
+    after_F, after_CF = welch_psd(clean.signal_CT[clean.picks(*BRAIN)], clean.sfreq)
+    qc = MeegQc(
+        n_channels=len(recording.picks(*BRAIN)),
+        duration=raw_CT.shape[1] / recording.sfreq,
+        sfreq_in=recording.sfreq,
+        sfreq_out=config.sfreq,
+        bads=bads,
+        interpolated=interpolated,
+        line_freq=line_freq,
+        line_source=line_source,
+        line_db_before=line_ratio(freqs_F, psd_CF, line_freq) if line_freq else float("nan"),
+        line_db_after=line_ratio(after_F, after_CF, line_freq) if line_freq else float("nan"),
+        l_freq=config.l_freq,
+        h_freq=h_freq,
+        edge_fraction=min((len(kernel) - 1) / raw_CT.shape[1], 1.0),
+        nan_fraction=float(np.isnan(raw_CT[recording.picks(*BRAIN)]).mean()),
+        n_events=len(recording.events.label),
+        sd_before=_median_sd(recording, signal_CT, recording.sfreq),
+        sd_after=_median_sd(clean, clean.signal_CT, clean.sfreq),
+    )
+    return clean, qc
+
+
+def _line(recording: Recording, freqs_F: Array, psd_CF: Array) -> tuple[float | None, str]:
+    """Mains of the place: what file or study say, else what the spectrum shows."""
+    if recording.line_freq is not None:
+        return float(recording.line_freq), "declared"
+    return detect_line_freq(freqs_F, psd_CF), "detected"
+
+
+def _kernel(sfreq: float, line_freq: float | None, config: MeegConfig, h_freq: float) -> Array:
+    """Harmonics above the low-pass need no notch of their own."""
+    edge = h_freq + 1.0
+    notches = tuple(np.arange(line_freq, edge, line_freq)) if line_freq else ()
+    return design_kernel(sfreq, l_freq=config.l_freq, h_freq=h_freq, notch_freqs=notches)
+
+
+def _check_bads(recording: Recording, bads: dict[str, str], config: MeegConfig, file: str) -> None:
+    picks = recording.picks(*BRAIN)
+    if len(bads) > config.max_bad_fraction * len(picks):
+        listed = "; ".join(f"{name}: {reason}" for name, reason in list(bads.items())[:8])
+        remedy = "Look at the recording; preprocess.meeg.max_bad_fraction sets the limit"
+        raise UnusableRecording(file, f"{len(bads)} of {len(picks)} channels are bad ({listed} ...)", remedy)
+
+
+def interpolate(recording: Recording, signal_CT: Array, bads: list[str]) -> list[str]:
+    """Give bad channels values from their neighbours, in place; return the names of those that were."""
+    done: list[str] = []
+    for ch_type in BRAIN:
+        names = [recording.ch_names[at] for at in recording.picks(ch_type)]
+        lost = [name for name in names if name in bads]
+        if lost and len(names) - len(lost) >= MIN_GOOD_TO_INTERPOLATE:
+            weights, bad_picks, good_picks = interpolation_matrix(recording, lost, ch_type)
+            signal_CT[bad_picks] = weights @ signal_CT[good_picks]
+            done += lost
+    return done
+
+
+def average_reference(recording: Recording, signal_CT: Array, status: list[str]) -> None:
+    """Subtract the mean of the usable EEG channels from all EEG channels, in place."""
+    eeg = recording.picks("eeg")
+    usable = [at for at in eeg if not status[at].startswith("bad")]
+    if usable:
+        signal_CT[eeg] -= signal_CT[usable].mean(axis=0)
+
+
+def _status(name: str, bads: dict[str, str], interpolated: list[str]) -> str:
+    if name not in bads:
+        return "good"
+    return f"interpolated: {bads[name]}" if name in interpolated else f"bad: {bads[name]}"
+
+
+def _median_sd(recording: Recording, signal_CT: Array, sfreq: float) -> dict[str, float]:
+    present = [ch_type for ch_type in BRAIN if len(recording.picks(ch_type))]
+    return {kind: float(np.median(window_sd(signal_CT[recording.picks(kind)], sfreq))) for kind in present}

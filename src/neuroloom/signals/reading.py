@@ -1,0 +1,155 @@
+"""Read any EEG or MEG file that MNE knows, a BIDS recording, or a table, as an `mne.io.Raw`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuroloom.config import ColumnsConfig, ConfigError, SourceConfig
+from neuroloom.quarantine import UnusableRecording
+
+TABLES = (".csv", ".tsv", ".txt", ".arff")
+VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "nV": 1e-9}
+logger = logging.getLogger(__name__)
+
+
+def read_raw(path: Path, *, source: SourceConfig) -> Any:
+    """Read a recording into memory.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder (CTF `.ds`, BTi, EGI `.mff`).
+    source : SourceConfig
+        What the file does not say itself; `columns` is needed for tables.
+
+    Returns
+    -------
+    mne.io.BaseRaw
+        Preloaded, V and T, with annotations.
+
+    Raises
+    ------
+    UnusableRecording
+        If the file is missing, damaged or of an unknown format.
+    """
+    import mne
+
+    if not path.exists():
+        raise UnusableRecording(path, "the file does not exist", "Correct the sheet's path or bring the file")
+    if path.suffix.lower() in TABLES:
+        return read_table(path, columns=source.columns)
+    try:
+        if root := bids_root(path):
+            return _read_bids(path, root)
+        if path.is_dir() and path.suffix.lower() not in (".ds", ".mff"):
+            return mne.io.read_raw_bti(_bti_file(path), head_shape_fname=None, preload=True, verbose="error")
+        return mne.io.read_raw(path, preload=True, verbose="error")
+    except (ConfigError, UnusableRecording):
+        raise
+    except Exception as error:  # readers of vendor formats raise anything from struct.error to IndexError
+        reason = (
+            f"MNE cannot read it ({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''})"
+        )
+        remedy = "Check that the file is complete and of the format that its name says"
+        raise UnusableRecording(path, reason, remedy) from error
+
+
+def bids_root(path: Path) -> Path | None:
+    """The BIDS dataset that a file lies in, None outside of one."""
+    if not path.name.startswith("sub-"):
+        return None
+    return next((folder for folder in path.parents if (folder / "dataset_description.json").exists()), None)
+
+
+def source_files(path: Path) -> list[Path]:
+    """All files of a recording, sorted: headers with their data, sidecars, folders with their content."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    companions = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(path.suffix.lower(), ())
+    files = [path, *(path.with_suffix(suffix) for suffix in companions if path.with_suffix(suffix).exists())]
+    if bids_root(path):
+        stem = path.name.rsplit("_", 1)[0]
+        files += [file for file in path.parent.glob(f"{stem}_*") if file.suffix in (".json", ".tsv")]
+    return sorted(set(files))
+
+
+def read_table(path: Path, *, columns: ColumnsConfig | None) -> Any:
+    """Read a csv, tsv or arff recording by its column map.
+
+    Raises
+    ------
+    UnusableRecording
+        If there is no column map, a column is missing or not numeric, or the time stamps contradict `sfreq`.
+    """
+    import mne
+
+    if columns is None:
+        raise UnusableRecording(path, "a table without a column map", "Give sources.<study>.columns in the config")
+    table = (
+        _read_arff(path)
+        if path.suffix.lower() == ".arff"
+        else pd.read_csv(path, sep="," if path.suffix.lower() == ".csv" else "\t")
+    )
+    wanted = [*columns.channels, *(name for name in (columns.time, columns.events) if name)]
+    if missing := [name for name in wanted if name not in table.columns]:
+        found = f"columns {', '.join(map(str, table.columns))}; missing {', '.join(missing)}"
+        raise UnusableRecording(path, found, "Correct sources.<study>.columns")
+    numbers = table[wanted].apply(pd.to_numeric, errors="coerce")
+    if columns.time:
+        _check_clock(path, numbers[columns.time].to_numpy(), columns.sfreq)
+    signal_CT = numbers[list(columns.channels)].to_numpy().T * VOLTS[columns.unit]
+    info = mne.create_info(list(columns.channels.values()), columns.sfreq, "eeg")
+    raw = mne.io.RawArray(signal_CT, info, verbose="error")
+    if columns.events:
+        raw.set_annotations(_marker_annotations(numbers[columns.events].fillna(0).to_numpy(), columns.sfreq))
+    return raw
+
+
+def _read_arff(path: Path) -> pd.DataFrame:
+    lines = path.read_text().splitlines()
+    names = [line.split()[1] for line in lines if line.lower().startswith("@attribute")]
+    start = next((at for at, line in enumerate(lines) if line.lower().startswith("@data")), None)
+    if start is None:
+        raise UnusableRecording(path, "no @DATA line", "Check that the file is a complete arff file")
+    rows = [line.split(",") for line in lines[start + 1 :] if line.strip() and not line.startswith("%")]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _check_clock(path: Path, time_T: np.ndarray, sfreq: float) -> None:
+    """Time stamps of consumer headsets jitter and repeat, so the mean rate counts, not each step."""
+    rate = (len(time_T) - 1) / (time_T[-1] - time_T[0]) if len(time_T) > 1 and time_T[-1] > time_T[0] else 0.0
+    if not np.isclose(rate, sfreq, rtol=0.02):
+        reason = f"time stamps run at {rate:.2f} Hz, the config says {sfreq:g} Hz"
+        raise UnusableRecording(path, reason, "Correct sources.<study>.columns.sfreq, or look for lost samples")
+
+
+def _marker_annotations(marker_T: np.ndarray, sfreq: float) -> Any:
+    """An event at each change to a non-zero marker; its duration is as long as the marker holds."""
+    import mne
+
+    edges = np.flatnonzero(np.diff(marker_T, prepend=0))
+    ends = np.append(edges[1:], len(marker_T))
+    kept = marker_T[edges] != 0
+    labels = [f"{marker_T[edge]:g}" for edge in edges[kept]]
+    return mne.Annotations(edges[kept] / sfreq, (ends - edges)[kept] / sfreq, labels)
+
+
+def _read_bids(path: Path, root: Path) -> Any:
+    import mne_bids
+
+    raw = mne_bids.read_raw_bids(mne_bids.get_bids_path_from_fname(path, verbose="error"), verbose="error")
+    logger.info("read %s as BIDS below %s", path.name, root.name)
+    return raw.load_data(verbose="error")
+
+
+def _bti_file(folder: Path) -> Path:
+    """The data file of a BTi folder: the one beside `config` whose name has the processing flags (`c,rfDC`)."""
+    found = sorted(file for file in folder.glob("*c,rf*") if not file.name.endswith("hs_file"))
+    if not found:
+        raise UnusableRecording(folder, "a folder without a BTi data file", "Name the .ds, .mff or BTi folder")
+    return found[0]
