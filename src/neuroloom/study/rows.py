@@ -1,0 +1,33 @@
+"""The recordings of a study, wherever they are listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from neuroloom.config import Config, ConfigError, RecordingRow
+
+
+def study_rows(config: Config) -> list[RecordingRow]:
+    """Rows of the study that a config describes.
+
+    A study without a sheet is simulated; a sheet that `index_study` has still to write is empty.
+
+    Raises
+    ------
+    ConfigError
+        If the sheet is missing and there is no BIDS dataset to write it from, or if it is wrong.
+    """
+    from neuroloom.study.sheet import check_files, read_sheet
+    from neuroloom.study.simulate import simulated_rows
+
+    study = config.study
+    if study.recordings is None:
+        return simulated_rows(study.name, config.simulate)
+    sheet = Path(study.recordings)
+    if not sheet.exists() and study.bids_root is None:
+        raise ConfigError(f"{sheet}: no such sheet; correct study.recordings, or set study.bids_root and index it")
+    if not sheet.exists():
+        return []
+    rows = read_sheet(sheet, labels=study.labels)
+    check_files(rows, Path(study.root_path), sheet=str(sheet))
+    return rows
