@@ -38,7 +38,27 @@ def make_recording(
     import mne
 
     names = mne.channels.make_standard_montage("colin27_1020").ch_names
-    wanted = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
+    wanted = [
+        "Fp1",
+        "Fp2",
+        "F7",
+        "F3",
+        "Fz",
+        "F4",
+        "F8",
+        "T7",
+        "C3",
+        "Cz",
+        "C4",
+        "T8",
+        "P7",
+        "P3",
+        "Pz",
+        "P4",
+        "P8",
+        "O1",
+        "O2",
+    ]
     names = [name for name in wanted if name in names][:n_channels]
     montage = mne.channels.make_standard_montage("colin27_1020").get_positions()["ch_pos"]
     position_C3 = np.array([montage[name] for name in names])

@@ -150,6 +150,12 @@ class MeegConfig(Frozen):
         5.0, gt=0, description="A channel whose log SD is this many robust SDs above the others is noisy."
     )
     interpolate: bool = Field(True, description="Interpolate bad channels from their neighbours' positions.")
+    mantissa_bits: int | None = Field(
+        10,
+        ge=4,
+        le=22,
+        description="Bits kept of each sample's 23-bit mantissa, which halves the store; null keeps all.",
+    )
     max_nan_fraction: float = Field(
         0.1, ge=0, le=1, description="A channel with more missing samples than this is bad; fewer are filled in."
     )

@@ -6,7 +6,9 @@ Letters stand at the end of a name, one for each axis, in the order of the axes.
 LETTERS: dict[str, str] = {
     "B": "batch",
     "C": "channels",
+    "A": "all electrodes, the references included",
     "T": "times (samples)",
+    "G": "times of a slow grid (10 Hz)",
     "N": "patches",
     "W": "windows",
     "F": "frequencies",

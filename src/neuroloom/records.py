@@ -157,9 +157,16 @@ class Recording:
     def pick(self, *ch_types: str) -> Self:
         """The recording without channels of other types."""
         kept = self.picks(*ch_types)
-        lists = {name: [getattr(self, name)[at] for at in kept] for name in ("ch_names", "ch_types", "units", "status")}
-        arrays = {name: getattr(self, name)[kept] for name in ("signal_CT", "coil_C", "loc_C12")}
-        return replace(self, **lists, **arrays)
+        return replace(
+            self,
+            signal_CT=self.signal_CT[kept],
+            ch_names=[self.ch_names[at] for at in kept],
+            ch_types=[self.ch_types[at] for at in kept],
+            units=[self.units[at] for at in kept],
+            status=[self.status[at] for at in kept],
+            coil_C=self.coil_C[kept],
+            loc_C12=self.loc_C12[kept],
+        )
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,7 @@ class Volumes:
             mask_XYZ=artifact.read("mask").astype(bool) if "mask" in artifact.manifest["arrays"] else None,
             confounds=Confounds.from_artifact(artifact),
             events=Events.from_artifact(artifact),
-            notes=tuple(artifact.attrs.get("notes", ())),
+            notes=tuple(artifact.attrs.get("series_notes", ())),
         )
 
     def arrays(self) -> dict[str, Any]:
@@ -213,7 +220,7 @@ class Volumes:
     def attrs(self) -> dict[str, Any]:
         """Root attributes of the artifact."""
         affine = np.asarray(self.affine_44).tolist()
-        return {"t_r": float(self.t_r), "affine": affine, "space": self.space, "notes": list(self.notes)}
+        return {"t_r": float(self.t_r), "affine": affine, "space": self.space, "series_notes": list(self.notes)}
 
 
 @dataclass(frozen=True)
@@ -232,6 +239,8 @@ class ParcelSeries:
         0 where unknown (a table of series) or empty.
     atlas, atlas_sha256 : str
         Name and checksum of labels and label volume.
+    unit : str
+        `%` (change from the parcel's mean) or `as stored`.
     notes : tuple of str
         What was ignored or changed on the way, for the QC row.
     """
@@ -246,12 +255,13 @@ class ParcelSeries:
     space: str
     confounds: Confounds
     events: Events = field(default_factory=Events.none)
+    unit: str = "as stored"
     notes: tuple[str, ...] = ()
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
         """Back from an opened artifact."""
-        facts = {name: artifact.attrs[name] for name in ("t_r", "atlas", "atlas_sha256", "space")}
+        facts = {name: artifact.attrs[name] for name in ("t_r", "atlas", "atlas_sha256", "space", "unit")}
         return cls(
             bold_PV=artifact.read("bold"),
             parcels=list(artifact.read("parcel")),
@@ -259,7 +269,7 @@ class ParcelSeries:
             n_voxels_P=artifact.read("n_voxels"),
             confounds=Confounds.from_artifact(artifact),
             events=Events.from_artifact(artifact),
-            notes=tuple(artifact.attrs.get("notes", ())),
+            notes=tuple(artifact.attrs.get("series_notes", ())),
             **facts,
         )
 
@@ -277,4 +287,10 @@ class ParcelSeries:
     def attrs(self) -> dict[str, Any]:
         """Root attributes of the artifact."""
         atlas = {"atlas": self.atlas, "atlas_sha256": self.atlas_sha256}
-        return {"t_r": float(self.t_r), **atlas, "space": self.space, "notes": list(self.notes)}
+        return {
+            "t_r": float(self.t_r),
+            **atlas,
+            "space": self.space,
+            "unit": self.unit,
+            "series_notes": list(self.notes),
+        }

@@ -13,6 +13,7 @@ from neuroloom.dims import UNITS
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import Array, Events, Recording
 from neuroloom.signals.names import normalise_names, type_by_name
+from neuroloom.signals.reading import read_sidecar
 
 BRAIN = ("eeg", "mag", "grad")
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def to_recording(
         loc_C12=head_locations(raw.info),
         events=events,
         line_freq=source.line_freq or raw.info["line_freq"],
-        reference=_reference(raw, source),
+        reference=_reference(raw, path, source),
     )
     check_positions(recording, path=path)
     check_units(recording, path=path, config=config)
@@ -93,9 +94,9 @@ def read_events(raw: Any) -> Events:
     import mne
 
     if len(raw.annotations):
-        start = raw.first_time if raw.annotations.orig_time is not None else 0.0
-        table = raw.annotations
-        return Events(np.asarray(table.onset) - start, np.asarray(table.duration), [str(d) for d in table.description])
+        table = raw.annotations  # their zero is where the machine began to count, not the first sample kept
+        onset, labels = np.asarray(table.onset) - raw.first_time, [str(text) for text in table.description]
+        return Events(onset, np.asarray(table.duration), labels)
     if "stim" not in raw.get_channel_types():
         return Events.none()
     found = mne.find_events(raw, shortest_event=1, initial_event=False, verbose="error")
@@ -181,7 +182,7 @@ def window_sd(signal_CT: Array, sfreq: float, *, seconds: float = 1.0, max_windo
     return np.nanmedian(windows, axis=0) if not np.isnan(windows).all() else np.full(signal_CT.shape[0], np.nan)
 
 
-def _reference(raw: Any, source: SourceConfig) -> str:
-    if source.reference:
-        return source.reference
-    return "average" if raw.info["custom_ref_applied"] else "unknown"
+def _reference(raw: Any, path: Path, source: SourceConfig) -> str:
+    """What the study says, else the BIDS sidecar, else what MNE knows."""
+    said = source.reference or read_sidecar(path).get("EEGReference")
+    return str(said or ("average" if raw.info["custom_ref_applied"] else "unknown"))

@@ -106,7 +106,9 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
         average_reference(recording, filtered_CT, status)
     clean = replace(
         recording,
-        signal_CT=resample(filtered_CT, sfreq=recording.sfreq, new_sfreq=config.sfreq),
+        signal_CT=round_mantissa(
+            resample(filtered_CT, sfreq=recording.sfreq, new_sfreq=config.sfreq), config.mantissa_bits
+        ),
         sfreq=config.sfreq,
         status=status,
         line_freq=line_freq,
@@ -133,6 +135,20 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
         sd_after=_median_sd(clean, clean.signal_CT, clean.sfreq),
     )
     return clean, qc
+
+
+def round_mantissa(signal_CT: Array, bits: int | None) -> Array:
+    """Round float32 values to `bits` of their 23 mantissa bits, to even: an error of at most 2^-(bits + 1) of each.
+
+    The bits that are then zero take no space in the store. Ten bits are an error of 0.05 %, 10 nV of a sample of 20 µV:
+    far below the noise of any amplifier.
+    """
+    if bits is None:
+        return signal_CT
+    dropped = 23 - bits
+    words = signal_CT.view(np.uint32)
+    half = np.uint32((1 << (dropped - 1)) - 1) + ((words >> np.uint32(dropped)) & np.uint32(1))
+    return ((words + half) & ~np.uint32((1 << dropped) - 1)).view(np.float32)
 
 
 def _line(recording: Recording, freqs_F: Array, psd_CF: Array) -> tuple[float | None, str]:

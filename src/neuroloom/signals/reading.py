@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ def bids_root(path: Path) -> Path | None:
     if not path.name.startswith("sub-"):
         return None
     return next((folder for folder in path.parents if (folder / "dataset_description.json").exists()), None)
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """The JSON sidecar beside a BIDS recording, empty where there is none."""
+    sidecar = path.with_name(path.name.split(".")[0] + ".json")
+    if bids_root(path) is None or not sidecar.exists():
+        return {}
+    try:
+        return dict(json.loads(sidecar.read_text()))
+    except ValueError as error:
+        raise UnusableRecording(sidecar, f"the sidecar is not JSON ({error})", "Repair it") from error
 
 
 def source_files(path: Path) -> list[Path]:

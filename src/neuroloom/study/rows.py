@@ -29,5 +29,5 @@ def study_rows(config: Config) -> list[RecordingRow]:
     if not sheet.exists():
         return []
     rows = read_sheet(sheet, labels=study.labels)
-    check_files(rows, Path(study.root_path), sheet=str(sheet))
+    check_files(rows, Path(study.root_path), sheet=sheet)
     return rows

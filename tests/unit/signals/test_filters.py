@@ -58,7 +58,7 @@ def test_resampling_keeps_a_tone_where_it_is(sfreq: float, new: float) -> None:
 
 
 def test_welch_has_the_power_of_white_noise(rng: np.random.Generator) -> None:
-    freqs_F, psd_CF = welch_psd(rng.normal(0, 3.0, (4, 60_000)).astype(np.float32), SFREQ)
+    _freqs_F, psd_CF = welch_psd(rng.normal(0, 3.0, (4, 60_000)).astype(np.float32), SFREQ)
     assert psd_CF[:, 1:-1].mean() * SFREQ / 2 == pytest.approx(9.0, rel=0.02)
 
 

@@ -7,9 +7,9 @@ import pytest
 from neuroloom.config import MeegConfig
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import Recording
-from neuroloom.signals.preprocess import preprocess_meeg
+from neuroloom.signals.preprocess import preprocess_meeg, round_mantissa
 
-CONFIG = MeegConfig(sfreq=200.0)
+CONFIG = MeegConfig(sfreq=200.0, mantissa_bits=None)
 
 
 def spoil(recording: Recording, channel: int, values: np.ndarray | float) -> Recording:
@@ -109,3 +109,22 @@ def test_the_row_holds_scalars(recording: Recording) -> None:
     assert json.loads(row["bads"]) == qc.bads
     assert row["n_bads"] == 1
     assert all(value is None or isinstance(value, (str, int, float)) for value in row.values())
+
+
+@pytest.mark.parametrize("bits", [4, 10, 22])
+def test_rounding_errs_by_at_most_half_a_step(rng: np.random.Generator, bits: int) -> None:
+    signal_CT = (rng.standard_normal((3, 1000)) * 20e-6).astype(np.float32)
+    rounded = round_mantissa(signal_CT, bits)
+    error = np.abs(rounded.astype(np.float64) - signal_CT) / np.abs(signal_CT)
+    assert 0.2 * 2.0 ** -(bits + 1) < error.max() <= 2.0 ** -(bits + 1)
+    assert (rounded.view(np.uint32) & np.uint32((1 << (23 - bits)) - 1) == 0).all()
+
+
+def test_rounding_leaves_zero_missing_and_round_values_alone() -> None:
+    values = np.array([[0.0, np.nan, 1.0, -0.5, np.inf]], np.float32)
+    np.testing.assert_array_equal(round_mantissa(values, 10), values)
+
+
+def test_without_a_number_of_bits_nothing_is_rounded(rng: np.random.Generator) -> None:
+    signal_CT = rng.standard_normal((3, 100)).astype(np.float32)
+    assert round_mantissa(signal_CT, None) is signal_CT

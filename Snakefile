@@ -1,0 +1,27 @@
+"""Raw EEG, MEG and fMRI to checked Zarr artifacts and a report. The includes are in the order of the data."""
+
+from snakemake.utils import min_version
+
+min_version("9.15")
+
+
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/study.smk"
+include: "rules/ingest.smk"
+include: "rules/preprocess.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    """The report of the study, and the check that not too many recordings were quarantined."""
+    default_target: True
+    input:
+        f"{RESULTS}/report.html",
+        f"{RESULTS}/tables/quarantine_check.json",

@@ -1,0 +1,80 @@
+"""The validated config, the recordings of the study, path templates and input functions."""
+
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from neuroloom.bold.parcels import check_atlas
+from neuroloom.config import MODALITIES, SourceConfig, parse_config
+from neuroloom.provenance import source_digest
+from neuroloom.study.rows import study_rows
+
+CONFIG = parse_config(config)
+RESULTS = f"results/{CONFIG.study.name}"
+LOGS = f"logs/{CONFIG.study.name}"
+BENCHMARKS = f"benchmarks/results/{CONFIG.study.name}"
+ROWS = {row.recording: row for row in study_rows(CONFIG)}
+SIMULATED = CONFIG.study.recordings is None
+check_atlas(CONFIG.preprocess.bold.atlas)
+
+
+wildcard_constraints:
+    recording=r"[A-Za-z0-9_-]+",
+    site=r"[A-Za-z0-9]+",
+
+
+def get_row(wildcards):
+    """Row of the sheet for one recording; another name is an error that lists a few known ones."""
+    if wildcards.recording not in ROWS:
+        known = ", ".join(list(ROWS)[:3])
+        raise WorkflowError(f"no recording {wildcards.recording!r} in the sheet; it has {len(ROWS)}, such as {known}")
+    return ROWS[wildcards.recording]
+
+
+def get_path(wildcards):
+    """File of one recording."""
+    row = get_row(wildcards)
+    root = f"{RESULTS}/simulated" if SIMULATED else CONFIG.study.root_path
+    return str(Path(root) / row.path)
+
+
+def get_raw(wildcards):
+    """What the ingest of one recording waits for: its site's simulated dataset, or its file."""
+    if SIMULATED:
+        return f"{RESULTS}/simulated/{get_row(wildcards).site}.manifest.json"
+    return get_path(wildcards)
+
+
+def get_source(wildcards):
+    """Facts about the dataset of one recording."""
+    return CONFIG.sources.get(get_row(wildcards).study, SourceConfig()).model_dump()
+
+
+def recordings(*modalities):
+    """Identifiers of the recordings of some modalities."""
+    if not ROWS:
+        raise WorkflowError(f"{CONFIG.study.recordings} is not written yet: run snakemake index_study first")
+    return [name for name, row in ROWS.items() if row.modality in modalities]
+
+
+def get_recordings(*modalities, template):
+    """Input function: one path for each recording of some modalities."""
+    return lambda wildcards: expand(template, recording=recordings(*modalities))
+
+
+def get_simulate(wildcards):
+    """The simulation of one site, without the other sites."""
+    if wildcards.site not in CONFIG.simulate.sites:
+        raise WorkflowError(f"no simulated site {wildcards.site!r}; there are {', '.join(CONFIG.simulate.sites)}")
+    simulate = CONFIG.simulate.model_dump()
+    return {**simulate, "sites": {wildcards.site: simulate["sites"][wildcards.site]}}
+
+
+def get_benchmarks(wildcards):
+    """Benchmark files of every job of the study that the report tells the time and memory of."""
+    sites = CONFIG.simulate.sites if SIMULATED else []
+    files = [f"{BENCHMARKS}/simulate_site/{site}.tsv" for site in sites]
+    for stage in ("ingest", "preprocess"):
+        files += [f"{BENCHMARKS}/{stage}_meeg/{name}.tsv" for name in recordings("eeg", "meg")]
+        files += [f"{BENCHMARKS}/{stage}_bold/{name}.tsv" for name in recordings("bold")]
+    return files

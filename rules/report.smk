@@ -1,0 +1,81 @@
+rule collect_tables:
+    """Gather the study's recordings, QC rows and quarantine into one table each."""
+    input:
+        manifests=get_recordings(*MODALITIES, template=f"{RESULTS}/preprocess/{{recording}}.manifest.json"),
+        qc=get_recordings(*MODALITIES, template=f"{RESULTS}/qc/{{recording}}.parquet"),
+    output:
+        recordings=f"{RESULTS}/tables/recordings.parquet",
+        qc_meeg=f"{RESULTS}/tables/qc_meeg.parquet",
+        qc_bold=f"{RESULTS}/tables/qc_bold.parquet",
+        quarantine=f"{RESULTS}/tables/quarantine.parquet",
+    log:
+        f"{LOGS}/collect_tables/collect_tables.log",
+    benchmark:
+        f"{BENCHMARKS}/collect_tables/collect_tables.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        rows=[row.model_dump() for row in ROWS.values()],
+        source=source_digest("neuroloom.tables"),
+    message:
+        "collect tables"
+    script:
+        "../src/collect_tables.py"
+
+
+rule check_quarantine:
+    """Stop the run when more recordings are quarantined than the config allows."""
+    input:
+        quarantine=f"{RESULTS}/tables/quarantine.parquet",
+        recordings=f"{RESULTS}/tables/recordings.parquet",
+        report=f"{RESULTS}/report.html",
+    output:
+        f"{RESULTS}/tables/quarantine_check.json",
+    log:
+        f"{LOGS}/check_quarantine/check_quarantine.log",
+    benchmark:
+        f"{BENCHMARKS}/check_quarantine/check_quarantine.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        max_fraction=CONFIG.quarantine.max_fraction,
+        source=source_digest("neuroloom.tables"),
+    message:
+        "check the number of quarantined recordings"
+    script:
+        "../src/check_quarantine.py"
+
+
+rule render_report:
+    """One self-contained HTML page: study, QC, quarantine, provenance, run time and memory."""
+    input:
+        tables=rules.collect_tables.output,
+        figures=get_recordings(*MODALITIES, template=f"{RESULTS}/qc/{{recording}}.png"),
+        benchmarks=get_benchmarks,
+    output:
+        f"{RESULTS}/report.html",
+    log:
+        f"{LOGS}/render_report/render_report.log",
+    benchmark:
+        f"{BENCHMARKS}/render_report/render_report.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        config=CONFIG.model_dump(),
+        source=source_digest("neuroloom.figures.report"),
+    message:
+        "render the report"
+    script:
+        "../src/render_report.py"

@@ -1,0 +1,1 @@
+"""fMRI: reading, masking, confounds, parcels and the haemodynamic response."""

@@ -1,0 +1,74 @@
+"""The `neuroloom` command. Heavy libraries are imported by the subcommands that need them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="NeuroLoom: checked artifacts of brain recordings.")
+
+
+@app.callback()
+def commands() -> None:
+    """NeuroLoom: checked artifacts of brain recordings."""
+
+
+@app.command()
+def verify(
+    paths: Annotated[list[Path], typer.Argument(help="Stores, manifests, or folders that are searched for manifests.")],
+) -> None:
+    """Rehash artifacts against their manifests; exit code 1 where one cannot be trusted.
+
+    Example: neuroloom verify results/demo
+    """
+    from neuroloom.manifest import ArtifactError
+    from neuroloom.manifest import verify as verify_one
+    from neuroloom.quarantine import Quarantined
+
+    failed = 0
+    for path in [manifest for given in paths for manifest in find_manifests(given)]:
+        try:
+            typer.echo(f"ok           {verify_one(path)[:12]}  {path}")
+        except Quarantined as error:
+            typer.echo(f"quarantined  {error.row.stage}: {error.reason}  {path}")
+        except ArtifactError as error:
+            failed += 1
+            typer.echo(f"FAILED       {error}", err=True)
+    sys.exit(1 if failed else 0)
+
+
+@app.command()
+def where(
+    config: Annotated[Path, typer.Option(help="The config that was run.")] = Path("config/config.yaml"),
+) -> None:
+    """Say where the report of a study is.
+
+    Example: neuroloom where --config config/smoke.yaml
+    """
+    import yaml
+
+    name = "demo"
+    for file in (Path("config/config.yaml"), config):
+        name = (yaml.safe_load(file.read_text()).get("study") or {}).get("name", name)
+    report = Path("results") / name / "report.html"
+    typer.echo(f"Report: {report}" if report.exists() else f"No report yet: {report}; run snakemake first")
+
+
+def find_manifests(path: Path) -> list[Path]:
+    """The manifest of a store; all manifests below a folder that is none."""
+    from neuroloom.manifest import SUFFIX, manifest_path
+
+    if path.name.endswith((SUFFIX, ".zarr")) or manifest_path(path).exists():
+        return [path]
+    found = sorted(path.rglob(f"*{SUFFIX}"))
+    if not found:
+        raise typer.BadParameter(f"{path}: no manifest there; name a store, a manifest or a results folder")
+    return found
+
+
+def main() -> None:
+    """Entry point of the `neuroloom` command."""
+    app()

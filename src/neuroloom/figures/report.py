@@ -1,0 +1,170 @@
+"""The report of a study: one self-contained HTML page that works offline."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neuroloom.config import Config
+from neuroloom.provenance import config_digest, git_commit, versions
+from neuroloom.tables import study_summary
+
+TEMPLATE = Path(__file__).parents[3] / "resources" / "report.html.j2"
+WIDTH, QUALITY = 1100, 80
+MEEG_COLUMNS = {
+    "recording": "recording",
+    "n_channels": "channels",
+    "n_bads": "bad",
+    "bads": "reasons",
+    "duration": "duration (s)",
+    "sfreq_in": "sampled at (Hz)",
+    "line_freq": "mains (Hz)",
+    "line_db_before": "mains before (dB)",
+    "line_db_after": "mains after (dB)",
+    "edge_fraction": "edges (share)",
+    "nan_fraction": "missing (share)",
+    "n_events": "events",
+}
+BOLD_COLUMNS = {
+    "recording": "recording",
+    "n_volumes": "volumes",
+    "t_r": "TR (s)",
+    "n_parcels": "parcels",
+    "n_empty_parcels": "empty parcels",
+    "tsnr_median": "median tSNR",
+    "fd_mean": "mean FD (mm)",
+    "fd_max": "max FD (mm)",
+    "dvars_mean": "mean DVARS",
+    "space": "space",
+    "atlas": "atlas",
+    "notes": "notes",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: headers and rows of cells; a cell is its text and the value that it sorts by."""
+
+    headers: list[str]
+    rows: list[list[tuple[str, Any]]]
+
+
+def render_report(*, config: Config, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Path]) -> str:
+    """Render the page.
+
+    Parameters
+    ----------
+    config : Config
+        Printed, with its digest.
+    tables : mapping
+        `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`.
+    figures : mapping
+        QC figure (PNG) by recording; at most `config.report.max_figures` go in, the worst first.
+
+    Returns
+    -------
+    html : str
+    """
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(TEMPLATE.read_text())
+    recordings, quarantine = tables["recordings"], tables["quarantine"]
+    shown = worst_first(tables)[: config.report.max_figures]
+    return template.render(
+        name=config.study.name,
+        headline=headline(recordings, quarantine),
+        simulated=config.study.recordings is None,
+        summary=to_table(study_summary(recordings)),
+        meeg=to_table(_select(tables["qc_meeg"], MEEG_COLUMNS)),
+        bold=to_table(_select(tables["qc_bold"], BOLD_COLUMNS)),
+        quarantine=to_table(quarantine),
+        recordings=to_table(recordings.drop(columns=["n_rows", "n_columns"], errors="ignore")),
+        runtime=to_table(tables["runtime"]),
+        figures=[(name, embed_image(figures[name])) for name in shown if name in figures],
+        n_figures=len(figures),
+        versions=versions(),
+        commit=git_commit() or "not in a git repository",
+        config_digest=config_digest(config.model_dump()),
+        config_json=json.dumps(config.model_dump(exclude_none=True), indent=1, ensure_ascii=False),
+    )
+
+
+def headline(recordings: pd.DataFrame, quarantine: pd.DataFrame) -> list[tuple[str, str]]:
+    """The figures of the first screen: value and what it counts."""
+    usable = recordings[recordings["status"] == "artifact"]
+    people = recordings[["study", "site", "subject"]].drop_duplicates()
+    hours = usable.groupby("modality")["duration"].sum() / 3600 if len(usable) else pd.Series(dtype=float)
+    return [
+        (f"{len(recordings)}", "recordings"),
+        (f"{len(people)}", f"subjects at {recordings[['study', 'site']].drop_duplicates().shape[0]} sites"),
+        *[(_span(value), f"usable {str(kind).upper()}") for kind, value in hours.items()],
+        (f"{len(quarantine)}", "quarantined"),
+        (f"{usable['bytes'].sum() / 1e6:.0f} MB" if len(usable) else "0 MB", "in checked artifacts"),
+    ]
+
+
+def _span(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
+
+
+def worst_first(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Recordings by how much a person should look at them: quarantined, then most bad channels, then most motion."""
+    meeg, bold = tables["qc_meeg"], tables["qc_bold"]
+    lost = list(tables["quarantine"]["recording"])
+    scores: dict[str, float] = {}
+    if len(meeg):
+        scores |= dict(zip(meeg["recording"], meeg["n_bads"] / meeg["n_channels"], strict=True))
+    if len(bold):
+        scores |= dict(zip(bold["recording"], bold["fd_mean"].fillna(0.0), strict=True))
+    return lost + sorted(scores, key=lambda name: (-scores[name], name))
+
+
+def _select(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    return table[[name for name in columns if name in table.columns]].rename(columns=dict(columns))
+
+
+def to_table(table: pd.DataFrame) -> Table:
+    """Cells with a readable text and a value to sort by."""
+    rows = [[(_text(value), "" if _empty(value) else value) for value in row] for row in table.itertuples(index=False)]
+    return Table([str(name) for name in table.columns], rows)
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (not isinstance(value, (list, dict, str)) and bool(pd.isna(value)))
+
+
+def _text(value: Any) -> str:
+    if _empty(value):
+        return "n/a"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    text = str(value)
+    if text[:1] in "{[" and text[-1:] in "}]":
+        found = json.loads(text)
+        return (
+            "; ".join(f"{key}: {item}" for key, item in found.items())
+            if isinstance(found, dict)
+            else ", ".join(map(str, found))
+        )
+    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+
+
+def embed_image(path: Path) -> str:
+    """A figure as a `data:` address; WebP keeps a page of sixty figures under 15 MB."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+        if small.width > WIDTH:
+            small = small.resize((WIDTH, round(small.height * WIDTH / small.width)), Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        small.save(stream, "WEBP", quality=QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,45 @@
+"""One look for all figures, and one way to save them with the same bytes twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLE = Path(__file__).parents[3] / "resources" / "figure.mplstyle"
+BEFORE, AFTER, BAD = "#999999", "#0072B2", "#D55E00"
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw inside this context; `matplotlib.pyplot` with its windows and global state is not needed."""
+    import matplotlib
+    import matplotlib.style
+
+    with matplotlib.rc_context():
+        matplotlib.style.use(STYLE)
+        yield
+
+
+def save_figure(figure: Figure, path: Path | str) -> None:
+    """Write a figure without dates, so that equal figures are equal files."""
+    with figure_style():
+        figure.savefig(path, metadata={"Software": None} if str(path).endswith(".png") else None)
+
+
+def plot_notice(title: str, text: str) -> Figure:
+    """A figure that says in words why there is nothing to draw."""
+    import textwrap
+
+    from matplotlib.figure import Figure
+
+    with figure_style():
+        figure = Figure(figsize=(7.5, 1.4))
+        lines = [line for paragraph in text.splitlines() for line in textwrap.wrap(paragraph, 110)]
+        figure.text(0.02, 0.85, title, weight="bold", va="top")
+        figure.text(0.02, 0.65, "\n".join(lines), va="top")
+    return figure

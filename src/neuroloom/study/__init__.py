@@ -1,0 +1,1 @@
+"""Where recordings come from: simulated with ground truth, BIDS datasets, sheets, public archives."""

@@ -1,0 +1,124 @@
+"""Fast random access to the windows of a store, for training.
+
+A window is one chunk: a ranged read inside one shard, a checksum and one decompression into place. zarr-python and
+zarrs do the same through general machinery that costs more than the work itself (`benchmarks/read_windows.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuroloom.artifacts import Artifact
+from neuroloom.manifest import ArtifactError
+from neuroloom.records import Array
+
+_MISSING = np.uint64(2**64 - 1)
+_CRC_BYTES = 4
+
+
+class WindowReader:
+    """Reads windows of a store's windowed array.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        Opened, so that its files are known to be there.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of one window, such as (channels, samples).
+    dtype : dtype
+
+    Raises
+    ------
+    ArtifactError
+        If the array is not sharded in windows as `write_artifact` does it.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        name = str(artifact.spec.windowed)
+        array = artifact[name]
+        metadata: Any = array.metadata
+        codecs = [codec["name"] for codec in metadata.to_dict()["codecs"][0]["configuration"].get("codecs", ())]
+        if codecs != ["bytes", "blosc", "crc32c"] or array.shards is None:
+            raise ArtifactError(
+                f"{artifact.path}: {name!r} is not stored in windows; write it with write_artifact(window=...)"
+            )
+        self.shape, self.dtype = array.chunks, array.dtype
+        self._folder = artifact.path / name / "c" / "/".join("0" * (len(self.shape) - 1))
+        self._per_shard = array.shards[-1] // array.chunks[-1]
+        self._n_windows = array.shape[-1] // array.chunks[-1]
+        self._index: dict[int, Array] = {}
+
+    def __len__(self) -> int:
+        """Number of whole windows; a shorter rest at the end is not one."""
+        return self._n_windows
+
+    def read(self, first: int, count: int = 1) -> Array:
+        """Windows `first` to `first + count`.
+
+        Returns
+        -------
+        array (count, *shape)
+
+        Raises
+        ------
+        IndexError
+            If there are not that many windows.
+        ArtifactError
+            If a checksum is wrong; the message names the shard.
+        """
+        if not (first >= 0 and count >= 1 and first + count <= self._n_windows):
+            raise IndexError(f"windows {first} to {first + count} of {self._n_windows}")
+        out = np.empty((count, *self.shape), self.dtype)
+        done = 0
+        while done < count:
+            shard, at = divmod(first + done, self._per_shard)
+            n = min(count - done, self._per_shard - at)
+            self._read_shard(shard, at, out[done : done + n])
+            done += n
+        return out
+
+    def _read_shard(self, shard: int, at: int, out: Array) -> None:
+        path = self._folder / str(shard)
+        file = os.open(path, os.O_RDONLY)
+        try:
+            extents = self._extents(shard, path, file)[at : at + len(out)]
+            start, end = int(extents[:, 0].min()), int(extents.sum(axis=1).max())
+            # chunks of neighbouring windows lie side by side, so a run of windows is one read
+            block = os.pread(file, end - start, start)
+        finally:
+            os.close(file)
+        for window, (offset, size) in zip(out, extents, strict=True):
+            _decode(block[int(offset) - start : int(offset) - start + int(size)], window, path)
+
+    def _extents(self, shard: int, path: Path, file: int) -> Array:
+        """Offset and size of each chunk of a shard, from the index at its end."""
+        if shard not in self._index:
+            size = 16 * self._per_shard + _CRC_BYTES
+            index = os.pread(file, size, os.fstat(file).st_size - size)
+            _check(index, path)
+            self._index[shard] = np.frombuffer(index[:-_CRC_BYTES], "<u8").reshape(-1, 2)
+        extents = self._index[shard]
+        if (extents[: self._n_windows - shard * self._per_shard] == _MISSING).any():
+            raise ArtifactError(f"{path}: a window is missing. Run neuroloom verify on the store")
+        return extents
+
+
+def _check(stored: bytes, path: Path) -> None:
+    import google_crc32c
+
+    if google_crc32c.value(stored[:-_CRC_BYTES]) != int.from_bytes(stored[-_CRC_BYTES:], "little"):
+        raise ArtifactError(f"{path}: a checksum (CRC32C) is wrong, the file has changed. Run neuroloom verify on it")
+
+
+def _decode(stored: bytes, window: Array, path: Path) -> None:
+    from numcodecs.blosc import decompress
+
+    _check(stored, path)
+    decompress(stored[:-_CRC_BYTES], window)
