@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="NeuroLoom: checked artifacts of brain recordings.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="NeuroLoom: checked artifacts of brain recordings.",
+)
 
 
 @app.callback()

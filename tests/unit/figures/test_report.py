@@ -1,0 +1,80 @@
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from neuroloom.config import Config, parse_config
+from neuroloom.figures.report import render_report, to_table, worst_first
+from neuroloom.figures.style import plot_notice, save_figure
+
+
+@pytest.fixture
+def config(repository: Path) -> Config:
+    return parse_config(yaml.safe_load((repository / "config/config.yaml").read_text()))
+
+
+@pytest.fixture
+def tables() -> dict[str, pd.DataFrame]:
+    entities: dict[str, Any] = {"study": "s", "site": "a", "task": "rest", "modality": "eeg"}
+    return {
+        "recordings": pd.DataFrame(
+            [
+                {"recording": "r1", "subject": "01", **entities, "status": "artifact", "duration": 60.0, "bytes": 1000},
+                {"recording": "r2", "subject": "02", **entities, "status": "quarantined"},
+                {"recording": "r3", "subject": "03", **entities, "status": "artifact", "duration": 60.0, "bytes": 1000},
+            ]
+        ),
+        "qc_meeg": pd.DataFrame(
+            [
+                {"recording": "r1", "n_channels": 10, "n_bads": 0, "bads": "{}"},
+                {"recording": "r3", "n_channels": 10, "n_bads": 2, "bads": '{"Cz": "flat <b>"}'},
+            ]
+        ),
+        "qc_bold": pd.DataFrame({"recording": pd.Series(dtype="string")}),
+        "quarantine": pd.DataFrame(
+            [{"recording": "r2", "stage": "ingest", "file": "x.edf", "reason": "truncated", "remedy": "Bring it"}]
+        ),
+        "runtime": pd.DataFrame([{"rule": "ingest_meeg", "jobs": 3, "seconds": 6.0, "peak_mb": 100.0}]),
+    }
+
+
+@pytest.fixture
+def figures(tmp_path: Path) -> dict[str, Path]:
+    for name in ("r1", "r2", "r3"):
+        save_figure(plot_notice(name, "text"), tmp_path / f"{name}.png")
+    return {name: tmp_path / f"{name}.png" for name in ("r1", "r2", "r3")}
+
+
+def test_the_worst_come_first(tables: dict[str, pd.DataFrame]) -> None:
+    assert worst_first(tables) == ["r2", "r3", "r1"]
+
+
+def test_the_page_says_what_was_lost_and_why(config: Config, tables: dict, figures: dict[str, Path]) -> None:
+    html = render_report(config=config, tables=tables, figures=figures)
+    assert "truncated" in html
+    assert "Bring it" in html
+    assert "flat &lt;b&gt;" in html, "text from files is escaped"
+    assert html.count('src="data:image/webp') == 3
+
+
+def test_pictures_are_limited_to_the_worst(config: Config, tables: dict, figures: dict[str, Path]) -> None:
+    few = config.model_copy(update={"report": config.report.model_copy(update={"max_figures": 1})})
+    html = render_report(config=few, tables=tables, figures=figures)
+    assert 'data-name="r2"' in html
+    assert 'data-name="r1"' not in html
+    assert "1 of 3 recordings" in html
+
+
+def test_cells_are_readable_and_sort_by_their_value() -> None:
+    frame = pd.DataFrame([{"a": 12345.678, "b": float("nan"), "c": '{"Cz": "flat"}', "d": "ab" * 32}])
+    (row,) = to_table(frame).rows
+    assert [text for text, _ in row] == ["12,346", "n/a", "Cz: flat", "abababababab"]
+    assert [value for _, value in row][:2] == [12345.678, ""]
+
+
+def test_figures_are_the_same_bytes_twice(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_figure(plot_notice("title", "text"), tmp_path / f"{name}.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
