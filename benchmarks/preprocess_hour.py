@@ -32,8 +32,8 @@ def make_edf(path: Path, hours: float) -> None:
             + 20 * np.sin(2 * np.pi * 10 * times)
             + 5 * np.sin(2 * np.pi * LINE * times)
         )
-        data *= {BADS[0]: 0.0, BADS[1]: 1e-4, BADS[2]: 40.0}.get(name, 1.0)
-        signals.append(edfio.EdfSignal(data, SFREQ, label=name, physical_dimension="uV", physical_range=(-8000, 8000)))
+        data *= {BADS[0]: 0.0, BADS[1]: 1e-4, BADS[2]: 15.0}.get(name, 1.0)
+        signals.append(edfio.EdfSignal(data, SFREQ, label=name, physical_dimension="uV", physical_range=(-3000, 3000)))
     edfio.Edf(signals).write(path)
 
 

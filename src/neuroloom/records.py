@@ -157,6 +157,8 @@ class Recording:
     def pick(self, *ch_types: str) -> Self:
         """The recording without channels of other types."""
         kept = self.picks(*ch_types)
+        if len(kept) == len(self.ch_names):
+            return self
         return replace(
             self,
             signal_CT=self.signal_CT[kept],

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.workflow.conftest import run_snakemake
 
 from neuroloom.artifacts import open_artifact, verify
 from neuroloom.study.sheet import read_sheet
-from tests.workflow.conftest import run_snakemake
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("age", "sex", "group")

@@ -54,10 +54,13 @@ def to_recording(
     if not set(raw.get_channel_types(kept)) & set(BRAIN):
         raise UnusableRecording(path, "no EEG or MEG channel", "Set sources.<study>.types, or correct the sheet")
     in_file = list(kept)
-    raw.pick(kept)
+    if dropped:
+        raw.pick(kept)  # copies the signal
     raw.rename_channels(dict(zip(in_file, normalise_names(in_file, file=path), strict=True)), allow_duplicates=False)
     _set_montage(raw, path=path, source=source)
-    signal_CT = raw.get_data().astype(np.float32)
+    signal_CT = np.empty((len(raw.ch_names), raw.n_times), np.float32)
+    for at, row in enumerate(signal_CT):  # by channel, so that there is no second copy in float64
+        row[:] = raw[at][0][0]
     ch_types = raw.get_channel_types()
     if source.scale != 1.0:
         signal_CT[np.isin(ch_types, "eeg")] *= source.scale
@@ -108,10 +111,10 @@ def _set_montage(raw: Any, *, path: Path, source: SourceConfig) -> None:
     """Template positions, only where the config names a montage and the file has none."""
     import mne
 
-    electrodes = [name for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind == "eeg"]
-    locations_C12 = head_locations(raw.copy().pick(electrodes).info) if electrodes else np.zeros((0, 12))
-    if source.montage is None or not np.isnan(locations_C12[:, :3]).any():
+    is_eeg = np.array([kind == "eeg" for kind in raw.get_channel_types()])
+    if source.montage is None or not np.isnan(head_locations(raw.info)[is_eeg, :3]).any():
         return
+    electrodes = [name for name, eeg in zip(raw.ch_names, is_eeg, strict=True) if eeg]
     try:
         montage = mne.channels.make_standard_montage(source.montage)
     except ValueError as error:
@@ -159,12 +162,13 @@ def check_units(recording: Recording, *, path: Path, config: IngestConfig) -> No
 
     The measure is the median over channels of the median SD in 1 s, which drift and bursts do not move.
     """
+    sd_C = window_sd(recording.signal_CT, recording.sfreq)
     ranges = {"eeg": (1e6, *config.plausible_eeg_uv, "µV"), "mag": (1e15, *config.plausible_meg_ft, "fT")}
     for ch_type, (factor, low, high, unit) in ranges.items():
         picks = recording.picks(ch_type)
         if not len(picks):
             continue
-        sd = window_sd(recording.signal_CT[picks], recording.sfreq) * factor
+        sd = sd_C[picks] * factor
         if not np.nanmax(sd, initial=0.0) > 0:
             raise UnusableRecording(path, f"all {ch_type} channels are flat or missing", "Check the recording itself")
         if not low <= np.nanmedian(sd[sd > 0]) <= high:

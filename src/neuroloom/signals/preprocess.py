@@ -93,7 +93,8 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
     recording = recording.pick(*KEPT)
     raw_CT = recording.signal_CT
     signal_CT = fill_gaps(raw_CT)
-    freqs_F, psd_CF = welch_psd(signal_CT[recording.picks(*BRAIN)], recording.sfreq)
+    brain = recording.picks(*BRAIN)
+    freqs_F, psd_CF = _brain_psd(recording, signal_CT)
     line_freq, line_source = _line(recording, freqs_F, psd_CF)
     h_freq = min(config.h_freq, 0.9 * recording.sfreq / 2)
     kernel = _kernel(recording.sfreq, line_freq if config.notch else None, config, h_freq)
@@ -114,9 +115,9 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
         line_freq=line_freq,
         reference="average" if config.reference == "average" else recording.reference,
     )
-    after_F, after_CF = welch_psd(clean.signal_CT[clean.picks(*BRAIN)], clean.sfreq)
+    after_F, after_CF = _brain_psd(clean, clean.signal_CT)
     qc = MeegQc(
-        n_channels=len(recording.picks(*BRAIN)),
+        n_channels=len(brain),
         duration=raw_CT.shape[1] / recording.sfreq,
         sfreq_in=recording.sfreq,
         sfreq_out=config.sfreq,
@@ -129,12 +130,18 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
         l_freq=config.l_freq,
         h_freq=h_freq,
         edge_fraction=min((len(kernel) - 1) / raw_CT.shape[1], 1.0),
-        nan_fraction=float(np.isnan(raw_CT[recording.picks(*BRAIN)]).mean()),
+        nan_fraction=float(np.mean([np.isnan(raw_CT[at]).mean() for at in brain])),
         n_events=len(recording.events.label),
         sd_before=_median_sd(recording, signal_CT, recording.sfreq),
         sd_after=_median_sd(clean, clean.signal_CT, clean.sfreq),
     )
     return clean, qc
+
+
+def _brain_psd(recording: Recording, signal_CT: Array) -> tuple[Array, Array]:
+    """Spectrum of the brain channels; they are chosen afterwards, because choosing copies the signal."""
+    freqs_F, psd_CF = welch_psd(signal_CT, recording.sfreq)
+    return freqs_F, psd_CF[recording.picks(*BRAIN)]
 
 
 def round_mantissa(signal_CT: Array, bits: int | None) -> Array:
@@ -146,9 +153,12 @@ def round_mantissa(signal_CT: Array, bits: int | None) -> Array:
     if bits is None:
         return signal_CT
     dropped = 23 - bits
-    words = signal_CT.view(np.uint32)
-    half = np.uint32((1 << (dropped - 1)) - 1) + ((words >> np.uint32(dropped)) & np.uint32(1))
-    return ((words + half) & ~np.uint32((1 << dropped) - 1)).view(np.float32)
+    below, kept = np.uint32((1 << (dropped - 1)) - 1), ~np.uint32((1 << dropped) - 1)
+    rounded_CT = np.empty_like(signal_CT)
+    for row, signal_T in zip(rounded_CT, signal_CT, strict=True):  # a channel at a time stays in the cache
+        words = signal_T.view(np.uint32)
+        row.view(np.uint32)[:] = (words + (below + ((words >> np.uint32(dropped)) & np.uint32(1)))) & kept
+    return rounded_CT
 
 
 def _line(recording: Recording, freqs_F: Array, psd_CF: Array) -> tuple[float | None, str]:
@@ -190,8 +200,13 @@ def average_reference(recording: Recording, signal_CT: Array, status: list[str])
     """Subtract the mean of the usable EEG channels from all EEG channels, in place."""
     eeg = recording.picks("eeg")
     usable = [at for at in eeg if not status[at].startswith("bad")]
-    if usable:
-        signal_CT[eeg] -= signal_CT[usable].mean(axis=0)
+    if not usable:
+        return
+    weight_C = np.zeros(len(signal_CT), np.float32)
+    weight_C[usable] = 1 / len(usable)
+    mean_T = weight_C @ signal_CT
+    for at in eeg:
+        signal_CT[at] -= mean_T
 
 
 def _status(name: str, bads: dict[str, str], interpolated: list[str]) -> str:
@@ -201,5 +216,6 @@ def _status(name: str, bads: dict[str, str], interpolated: list[str]) -> str:
 
 
 def _median_sd(recording: Recording, signal_CT: Array, sfreq: float) -> dict[str, float]:
-    present = [ch_type for ch_type in BRAIN if len(recording.picks(ch_type))]
-    return {kind: float(np.median(window_sd(signal_CT[recording.picks(kind)], sfreq))) for kind in present}
+    sd_C = window_sd(signal_CT, sfreq)
+    picks = {ch_type: recording.picks(ch_type) for ch_type in BRAIN}
+    return {ch_type: float(np.median(sd_C[at])) for ch_type, at in picks.items() if len(at)}
