@@ -7,6 +7,7 @@ zarrs do the same through general machinery that costs more than the work itself
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from neuroloom.records import Array
 
 _MISSING = np.uint64(2**64 - 1)
 _CRC_BYTES = 4
+_WORTH_SHARING = 8  # windows; below that, handing them out costs more than it saves
+_CRC_RESIDUE = 0x48674BC7
 
 
 class WindowReader:
@@ -27,6 +30,8 @@ class WindowReader:
     ----------
     artifact : Artifact
         Opened, so that its files are known to be there.
+    threads : int
+        Threads that share the windows of one long run; decoding releases the interpreter's lock.
 
     Attributes
     ----------
@@ -40,7 +45,7 @@ class WindowReader:
         If the array is not sharded in windows as `write_artifact` does it.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
         name = str(artifact.spec.windowed)
         array = artifact[name]
         metadata: Any = array.metadata
@@ -53,14 +58,22 @@ class WindowReader:
         self._folder = artifact.path / name / "c" / "/".join("0" * (len(self.shape) - 1))
         self._per_shard = array.shards[-1] // array.chunks[-1]
         self._n_windows = array.shape[-1] // array.chunks[-1]
-        self._index: dict[int, Array] = {}
+        self._index: dict[int, list[tuple[int, int]]] = {}
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def __len__(self) -> int:
         """Number of whole windows; a shorter rest at the end is not one."""
         return self._n_windows
 
-    def read(self, first: int, count: int = 1) -> Array:
+    def read(self, first: int, count: int = 1, *, out: Array | None = None) -> Array:
         """Windows `first` to `first + count`.
+
+        Parameters
+        ----------
+        first, count : int
+        out : array (count, *shape), optional
+            Filled and returned. Fresh memory for many windows costs as much as decoding them.
 
         Returns
         -------
@@ -75,50 +88,53 @@ class WindowReader:
         """
         if not (first >= 0 and count >= 1 and first + count <= self._n_windows):
             raise IndexError(f"windows {first} to {first + count} of {self._n_windows}")
-        out = np.empty((count, *self.shape), self.dtype)
+        windows = np.empty((count, *self.shape), self.dtype) if out is None else out
         done = 0
         while done < count:
             shard, at = divmod(first + done, self._per_shard)
             n = min(count - done, self._per_shard - at)
-            self._read_shard(shard, at, out[done : done + n])
+            self._read_shard(shard, at, windows[done : done + n])
             done += n
-        return out
+        return windows
 
     def _read_shard(self, shard: int, at: int, out: Array) -> None:
         path = self._folder / str(shard)
         file = os.open(path, os.O_RDONLY)
         try:
             extents = self._extents(shard, path, file)[at : at + len(out)]
-            start, end = int(extents[:, 0].min()), int(extents.sum(axis=1).max())
-            # chunks of neighbouring windows lie side by side, so a run of windows is one read
-            block = os.pread(file, end - start, start)
+            if self._pool is None or len(out) < _WORTH_SHARING:
+                _decode(file, extents, out, path)
+            else:
+                parts = [slice(at, None, self._threads) for at in range(self._threads)]
+                list(self._pool.map(lambda part: _decode(file, extents[part], out[part], path), parts))
         finally:
             os.close(file)
-        for window, (offset, size) in zip(out, extents, strict=True):
-            _decode(block[int(offset) - start : int(offset) - start + int(size)], window, path)
 
-    def _extents(self, shard: int, path: Path, file: int) -> Array:
+    def _extents(self, shard: int, path: Path, file: int) -> list[tuple[int, int]]:
         """Offset and size of each chunk of a shard, from the index at its end."""
         if shard not in self._index:
             size = 16 * self._per_shard + _CRC_BYTES
             index = os.pread(file, size, os.fstat(file).st_size - size)
             _check(index, path)
-            self._index[shard] = np.frombuffer(index[:-_CRC_BYTES], "<u8").reshape(-1, 2)
-        extents = self._index[shard]
-        if (extents[: self._n_windows - shard * self._per_shard] == _MISSING).any():
-            raise ArtifactError(f"{path}: a window is missing. Run neuroloom verify on the store")
-        return extents
+            table = np.frombuffer(index[:-_CRC_BYTES], "<u8").reshape(-1, 2)
+            if (table[: self._n_windows - shard * self._per_shard] == _MISSING).any():
+                raise ArtifactError(f"{path}: a window is missing. Run neuroloom verify on the store")
+            self._index[shard] = [(int(offset), int(length)) for offset, length in table]
+        return self._index[shard]
 
 
 def _check(stored: bytes, path: Path) -> None:
+    """A message followed by its own CRC32C has a CRC32C that is the same for all messages."""
     import google_crc32c
 
-    if google_crc32c.value(stored[:-_CRC_BYTES]) != int.from_bytes(stored[-_CRC_BYTES:], "little"):
+    if google_crc32c.value(stored) != _CRC_RESIDUE:
         raise ArtifactError(f"{path}: a checksum (CRC32C) is wrong, the file has changed. Run neuroloom verify on it")
 
 
-def _decode(stored: bytes, window: Array, path: Path) -> None:
+def _decode(file: int, extents: list[tuple[int, int]], out: Array, path: Path) -> None:
     from numcodecs.blosc import decompress
 
-    _check(stored, path)
-    decompress(stored[:-_CRC_BYTES], window)
+    for window, (offset, size) in zip(out, extents, strict=True):
+        stored = os.pread(file, size, offset)
+        _check(stored, path)
+        decompress(stored, window)  # Blosc knows its own length, and leaves the checksum behind it alone

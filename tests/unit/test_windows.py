@@ -26,6 +26,17 @@ def test_a_run_of_windows_is_windows_in_order(reader: WindowReader, recording: R
     np.testing.assert_array_equal(reader.read(7, 3), expected[7:])
 
 
+def test_threads_read_the_same(store: Path, recording: Recording) -> None:
+    expected = recording.signal_CT.reshape(19, 10, 500).transpose(1, 0, 2)
+    np.testing.assert_array_equal(WindowReader(open_artifact(store), threads=3).read(0, 10), expected)
+
+
+def test_a_given_array_is_filled(reader: WindowReader, recording: Recording) -> None:
+    out = np.empty((2, 19, 500), np.float32)
+    assert reader.read(4, 2, out=out) is out
+    np.testing.assert_array_equal(out[1], recording.signal_CT[:, 2500:3000])
+
+
 def test_runs_cross_shards(recording: Recording, tmp_path: Path) -> None:
     write_artifact(tmp_path / "a.zarr", "recording", arrays=recording.arrays(), attrs=recording.attrs(), window=10)
     reader = WindowReader(open_artifact(tmp_path / "a.zarr"))
@@ -48,8 +59,9 @@ def test_windows_that_are_not_there_are_an_index_error(reader: WindowReader, fir
         reader.read(first, count)
 
 
-def test_a_flipped_bit_is_found(store: Path) -> None:
-    reader = WindowReader(open_artifact(store))
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_flipped_bit_is_found(store: Path, threads: int) -> None:
+    reader = WindowReader(open_artifact(store), threads=threads)
     reader.read(4)
     shard = store / "signal" / "c" / "0" / "0"
     content = bytearray(shard.read_bytes())
