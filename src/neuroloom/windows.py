@@ -100,13 +100,16 @@ class WindowReader:
     def _read_shard(self, shard: int, at: int, out: Array) -> None:
         path = self._folder / str(shard)
         file = os.open(path, os.O_RDONLY)
+
+        def decode(part: slice) -> None:
+            _decode(file, extents[part], out[part], path)
+
         try:
             extents = self._extents(shard, path, file)[at : at + len(out)]
             if self._pool is None or len(out) < _WORTH_SHARING:
-                _decode(file, extents, out, path)
+                decode(slice(None))
             else:
-                parts = [slice(at, None, self._threads) for at in range(self._threads)]
-                list(self._pool.map(lambda part: _decode(file, extents[part], out[part], path), parts))
+                list(self._pool.map(decode, [slice(at, None, self._threads) for at in range(self._threads)]))
         finally:
             os.close(file)
 
