@@ -49,6 +49,8 @@ def read_raw(path: Path, *, source: SourceConfig) -> Any:
             return _read_bids(path, root)
         if path.is_dir() and path.suffix.lower() not in (".ds", ".mff"):
             return mne.io.read_raw_bti(_bti_file(path), head_shape_fname=None, preload=True, verbose="error")
+        if path.suffix.lower() == ".raw":
+            return mne.io.read_raw_egi(path, preload=True, verbose="error")
         return mne.io.read_raw(path, preload=True, verbose="error")
     except (ConfigError, UnusableRecording):
         raise

@@ -31,7 +31,7 @@ _ENTITIES = """
 ENTITIES = frozenset(_ENTITIES.split())
 SUFFIXES = {"eeg": "eeg", "meg": "meg", "func": "bold", "ieeg": "ieeg"}
 FORMATS = {
-    "eeg": (".bdf", ".edf", ".mff", ".set", ".vhdr"),
+    "eeg": (".bdf", ".edf", ".set", ".vhdr"),
     "meg": (".con", ".ds", ".fif", ".pdf", ".sqd", ""),
     "bold": (".nii", ".nii.gz"),
 }

@@ -75,6 +75,38 @@ def test_a_damaged_or_unknown_file_is_unusable_not_a_crash(tmp_path: Path, suffi
         read_raw(path, source=SourceConfig())
 
 
+PROMISED = [".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".sqd", ".con", ".cnt", ".mff", ".ds", ".raw"]
+
+
+@pytest.mark.parametrize("suffix", PROMISED)
+def test_every_promised_format_has_a_reader(tmp_path: Path, suffix: str) -> None:
+    """A damaged file of each is refused by its own reader, not for want of one."""
+    path = tmp_path / f"x_raw{suffix}"
+    if suffix in (".mff", ".ds"):
+        path.mkdir()
+    else:
+        path.write_bytes(b"damaged" * 100)
+    with pytest.raises(UnusableRecording) as error:
+        read_raw(path, source=SourceConfig())
+    assert "Unsupported" not in str(error.value)
+
+
+def test_a_bdf_file_is_read_in_volts(tmp_path: Path) -> None:
+    import edfio
+
+    data = np.random.default_rng(0).normal(0, 20, 1024)
+    signal = edfio.BdfSignal(data, SFREQ, label="Cz", physical_dimension="uV", physical_range=(-200, 200))
+    edfio.Bdf([signal]).write(tmp_path / "x.bdf")
+    raw = read_raw(tmp_path / "x.bdf", source=SourceConfig())
+    np.testing.assert_allclose(raw.get_data()[0], data * 1e-6, atol=1e-10)
+
+
+def test_a_folder_that_is_no_recording_says_so(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UnusableRecording, match="a folder without a BTi data file"):
+        read_raw(tmp_path / "folder", source=SourceConfig())
+
+
 def test_a_truncated_edf_is_unusable_or_short(tmp_path: Path, real_data: Path) -> None:
     whole = (real_data / "eegmmidb_S001" / "S001R01.edf").read_bytes()
     path = tmp_path / "x.edf"

@@ -69,7 +69,6 @@ def test_one_row_for_each_format_and_none_for_companions(tmp_path: Path) -> None
         "sub-01/eeg/sub-01_task-a_eeg.vhdr",
         "sub-01/eeg/sub-01_task-b_eeg.set",
         "sub-01/eeg/sub-01_task-c_eeg.bdf",
-        "sub-01/eeg/sub-01_task-d_eeg.mff",
         "sub-01/meg/sub-01_task-a_meg.ds",
         "sub-01/meg/sub-01_task-b_meg",
         "sub-01/meg/sub-01_task-c_split-01_meg.fif",
@@ -78,8 +77,7 @@ def test_one_row_for_each_format_and_none_for_companions(tmp_path: Path) -> None
     ]
     root = dataset(
         tmp_path / "ds",
-        *(name for name in kept if not name.endswith(("a_meg.ds", "b_meg", ".mff"))),
-        "sub-01/eeg/sub-01_task-d_eeg.mff/signal1.bin",
+        *(name for name in kept if not name.endswith(("a_meg.ds", "b_meg"))),
         "sub-01/meg/sub-01_task-a_meg.ds/sub-01_task-a_meg.meg4",
         "sub-01/meg/sub-01_task-b_meg/c,rfDC",
         "sub-01/eeg/sub-01_task-a_eeg.eeg",
@@ -163,7 +161,7 @@ def test_names_that_cannot_be_used_are_all_listed(tmp_path: Path) -> None:
         "sub-01/eeg/sub-01_task-a_rest_eeg.edf: 'rest' is not a BIDS entity with a value; rename the file",
         "sub-01/eeg/sub-01_task-a_task-b_eeg.edf: entity 'task' stands twice; rename the file",
         "sub-01/eeg/sub-01_task-b+c_eeg.edf: task 'b+c': only the letters A-Z, a-z and digits are allowed",
-        "sub-01/eeg/sub-01_task-d_eeg.xdf: format '.xdf' is not read as eeg (.bdf .edf .mff .set .vhdr); "
+        "sub-01/eeg/sub-01_task-d_eeg.xdf: format '.xdf' is not read as eeg (.bdf .edf .set .vhdr); "
         "convert or remove the file",
         "sub-01/eeg/sub-02_task-e_eeg.edf: the name does not belong into sub-01; move or rename the file",
         "sub-01/meg/sub-01_task-f_split-02_meg.fif: the first part of this split file is missing",
