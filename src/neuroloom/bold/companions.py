@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroloom.quarantine import UnusableRecording
+from neuroloom.study.bids import dataset_root
 
 # Entities that name a version of a recording, not the recording itself.
 _VERSION = ("space", "desc", "res", "den", "echo", "part")
@@ -29,7 +30,7 @@ class Companions:
 
 def find_companions(path: Path) -> Companions:
     """Look beside the file, above it up to the dataset's root (inheritance), and in `derivatives/*/` of the root."""
-    root = _dataset_root(path)
+    root = dataset_root(path)
     folders = [path.parent, *path.parent.parents]
     inherited = folders[: folders.index(root) + 1] if root else folders[:1]
     derived = sorted(folder / path.parent.relative_to(root) for folder in root.glob("derivatives/*/")) if root else []
@@ -70,11 +71,6 @@ def read_sidecar(companions: Companions) -> dict[str, Any]:
         except (ValueError, TypeError) as error:
             raise UnusableRecording(file, f"not a JSON object ({error})", "Correct the sidecar") from error
     return merged
-
-
-def _dataset_root(path: Path) -> Path | None:
-    """The nearest folder above with a `dataset_description.json`."""
-    return next((folder for folder in path.parents if (folder / "dataset_description.json").exists()), None)
 
 
 def _applicable(path: Path, folder: Path, ending: str) -> list[Path]:

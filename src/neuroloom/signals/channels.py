@@ -10,7 +10,8 @@ from neuroloom.config import MeegConfig
 from neuroloom.records import Array, Recording
 from neuroloom.signals.ingest import BRAIN, window_sd
 
-PLANAR_BASELINE_CM = 1.68  # a flat planar gradiometer is judged in fT/cm
+MIN_ELECTRODES_OF_A_SPHERE = 8
+HEAD_CENTRE = (0.0, 0.0, 0.04)  # m in the head frame
 FLAT_UNITS = {"eeg": 1e6, "mag": 1e15, "grad": 1e13}
 
 
@@ -137,14 +138,7 @@ def interpolation_matrix(recording: Recording, bads: list[str], ch_type: str) ->
     impulses = np.zeros((len(picks), max(len(good), 1)))
     impulses[~is_bad] = np.eye(len(good))
     raw = mne.io.RawArray(impulses, info, verbose="error")
-    raw.interpolate_bads(reset_bads=False, origin=_origin(recording.position_C3[picks], ch_type), verbose="error")
+    # a sphere is fitted to the electrodes; a few of them, or coils, do not determine one
+    origin = "auto" if ch_type == "eeg" and len(picks) >= MIN_ELECTRODES_OF_A_SPHERE else HEAD_CENTRE
+    raw.interpolate_bads(reset_bads=False, origin=origin, verbose="error")
     return raw.get_data()[is_bad].astype(np.float32), bad, good
-
-
-def _origin(position_C3: Array, ch_type: str) -> tuple[float, float, float]:
-    """Centre of the sphere through the electrodes (least squares); the usual head centre for MEG or few electrodes."""
-    if ch_type != "eeg" or len(position_C3) < 8:
-        return (0.0, 0.0, 0.04)
-    design = np.column_stack([2 * position_C3, np.ones(len(position_C3))]).astype(float)
-    solution, *_ = np.linalg.lstsq(design, (position_C3.astype(float) ** 2).sum(axis=1), rcond=None)
-    return (float(solution[0]), float(solution[1]), float(solution[2]))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from neuroloom.config import ColumnsConfig, ConfigError, SourceConfig
 from neuroloom.quarantine import UnusableRecording
+from neuroloom.study.bids import dataset_root
 
 TABLES = (".csv", ".tsv", ".txt", ".arff")
 VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "nV": 1e-9}
@@ -63,10 +64,8 @@ def read_raw(path: Path, *, source: SourceConfig) -> Any:
 
 
 def bids_root(path: Path) -> Path | None:
-    """The BIDS dataset that a file lies in, None outside of one."""
-    if not path.name.startswith("sub-"):
-        return None
-    return next((folder for folder in path.parents if (folder / "dataset_description.json").exists()), None)
+    """The BIDS dataset that a recording belongs to, None outside of one or under another name."""
+    return dataset_root(path) if path.name.startswith("sub-") else None
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

@@ -105,6 +105,11 @@ def index_bids(
     return [row.model_copy(update={"path": posixpath.join(prefix, row.path)}) for row in rows]
 
 
+def dataset_root(path: Path) -> Path | None:
+    """The BIDS dataset that a file lies in: the nearest folder above with a `dataset_description.json`."""
+    return next((folder for folder in path.parents if (folder / "dataset_description.json").exists()), None)
+
+
 def parse_name(name: str) -> tuple[dict[str, str], str, str]:
     """Entities, suffix and extension of a BIDS file name.
 
