@@ -67,7 +67,8 @@ def summary(qc: MeegQc) -> str:
 def _plot_spectra(axes: Axes, before: Recording, after: Recording, qc: MeegQc, kind: str) -> None:
     factor, unit = SHOWN[kind]
     for recording, colour, label in ((before, BEFORE, "before"), (after, AFTER, "after")):
-        freqs_F, psd_CF = welch_psd(np.nan_to_num(recording.signal_CT[recording.picks(kind)]), recording.sfreq)
+        good = [at for at in recording.picks(kind) if recording.ch_names[at] not in qc.bads]
+        freqs_F, psd_CF = welch_psd(np.nan_to_num(recording.signal_CT[good]), recording.sfreq)
         low, middle, high = np.percentile(psd_CF[:, 1:] * factor**2, (5, 50, 95), axis=0)
         floor = np.finfo(float).tiny
         axes.fill_between(freqs_F[1:], np.maximum(low, floor), np.maximum(high, floor), color=colour, alpha=0.25, lw=0)
@@ -76,7 +77,7 @@ def _plot_spectra(axes: Axes, before: Recording, after: Recording, qc: MeegQc, k
     usable = inside[inside > 0]
     if usable.size:
         axes.set_ylim(np.percentile(usable, 1) / 10, np.percentile(usable, 99.9) * 100)
-    axes.set(xlim=(0.25, before.sfreq / 2), title=f"{kind.upper()} spectrum (5, 50, 95 %)", xlabel="Hz")
+    axes.set(xlim=(0.25, before.sfreq / 2), title=f"{kind.upper()} of good channels (5, 50, 95 %)", xlabel="Hz")
     axes.set_ylabel(f"({unit})²/Hz")
     axes.legend(loc="lower left")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,15 +117,23 @@ def _span(hours: float) -> str:
 
 
 def worst_first(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Recordings by how much a person should look at them: quarantined, then most bad channels, then most motion."""
+    """Recordings by how much a person should look at them.
+
+    The quarantined come first; then the worst of each modality in turn: most bad channels, most head motion.
+    """
     meeg, bold = tables["qc_meeg"], tables["qc_bold"]
-    lost = list(tables["quarantine"]["recording"])
     scores: dict[str, float] = {}
     if len(meeg):
         scores |= dict(zip(meeg["recording"], meeg["n_bads"] / meeg["n_channels"], strict=True))
     if len(bold):
         scores |= dict(zip(bold["recording"], bold["fd_mean"].fillna(0.0), strict=True))
-    return lost + sorted(scores, key=lambda name: (-scores[name], name))
+    ranks: dict[str, tuple[int, str]] = {}
+    seen: Counter[str] = Counter()
+    for name in sorted(scores, key=lambda name: (-scores[name], name)):
+        modality = name.rsplit("_", 1)[-1]
+        ranks[name] = (seen[modality], modality)
+        seen[modality] += 1
+    return [*tables["quarantine"]["recording"], *sorted(ranks, key=lambda name: ranks[name])]
 
 
 def _select(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

@@ -21,20 +21,34 @@ def tables() -> dict[str, pd.DataFrame]:
     return {
         "recordings": pd.DataFrame(
             [
-                {"recording": "r1", "subject": "01", **entities, "status": "artifact", "duration": 60.0, "bytes": 1000},
-                {"recording": "r2", "subject": "02", **entities, "status": "quarantined"},
-                {"recording": "r3", "subject": "03", **entities, "status": "artifact", "duration": 60.0, "bytes": 1000},
+                {
+                    "recording": "r1_eeg",
+                    "subject": "01",
+                    **entities,
+                    "status": "artifact",
+                    "duration": 60.0,
+                    "bytes": 1000,
+                },
+                {"recording": "r2_eeg", "subject": "02", **entities, "status": "quarantined"},
+                {
+                    "recording": "r3_eeg",
+                    "subject": "03",
+                    **entities,
+                    "status": "artifact",
+                    "duration": 60.0,
+                    "bytes": 1000,
+                },
             ]
         ),
         "qc_meeg": pd.DataFrame(
             [
-                {"recording": "r1", "n_channels": 10, "n_bads": 0, "bads": "{}"},
-                {"recording": "r3", "n_channels": 10, "n_bads": 2, "bads": '{"Cz": "flat <b>"}'},
+                {"recording": "r1_eeg", "n_channels": 10, "n_bads": 0, "bads": "{}"},
+                {"recording": "r3_eeg", "n_channels": 10, "n_bads": 2, "bads": '{"Cz": "flat <b>"}'},
             ]
         ),
         "qc_bold": pd.DataFrame({"recording": pd.Series(dtype="string")}),
         "quarantine": pd.DataFrame(
-            [{"recording": "r2", "stage": "ingest", "file": "x.edf", "reason": "truncated", "remedy": "Bring it"}]
+            [{"recording": "r2_eeg", "stage": "ingest", "file": "x.edf", "reason": "truncated", "remedy": "Bring it"}]
         ),
         "runtime": pd.DataFrame([{"rule": "ingest_meeg", "jobs": 3, "seconds": 6.0, "peak_mb": 100.0}]),
     }
@@ -42,13 +56,20 @@ def tables() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture
 def figures(tmp_path: Path) -> dict[str, Path]:
-    for name in ("r1", "r2", "r3"):
+    for name in ("r1_eeg", "r2_eeg", "r3_eeg"):
         save_figure(plot_notice(name, "text"), tmp_path / f"{name}.png")
-    return {name: tmp_path / f"{name}.png" for name in ("r1", "r2", "r3")}
+    return {name: tmp_path / f"{name}.png" for name in ("r1_eeg", "r2_eeg", "r3_eeg")}
 
 
 def test_the_worst_come_first(tables: dict[str, pd.DataFrame]) -> None:
-    assert worst_first(tables) == ["r2", "r3", "r1"]
+    assert worst_first(tables) == ["r2_eeg", "r3_eeg", "r1_eeg"]
+
+
+def test_modalities_take_turns(tables: dict[str, pd.DataFrame]) -> None:
+    meeg = [("a_eeg", 3), ("b_eeg", 1), ("c_meg", 2)]
+    tables["qc_meeg"] = pd.DataFrame([{"recording": name, "n_channels": 10, "n_bads": n} for name, n in meeg])
+    tables["qc_bold"] = pd.DataFrame([{"recording": "d_bold", "fd_mean": 0.1}])
+    assert worst_first(tables)[1:] == ["d_bold", "a_eeg", "c_meg", "b_eeg"]
 
 
 def test_the_page_says_what_was_lost_and_why(config: Config, tables: dict, figures: dict[str, Path]) -> None:
@@ -62,8 +83,8 @@ def test_the_page_says_what_was_lost_and_why(config: Config, tables: dict, figur
 def test_pictures_are_limited_to_the_worst(config: Config, tables: dict, figures: dict[str, Path]) -> None:
     few = config.model_copy(update={"report": config.report.model_copy(update={"max_figures": 1})})
     html = render_report(config=few, tables=tables, figures=figures)
-    assert 'data-name="r2"' in html
-    assert 'data-name="r1"' not in html
+    assert 'data-name="r2_eeg"' in html
+    assert 'data-name="r1_eeg"' not in html
     assert "1 of 3 recordings" in html
 
 
