@@ -137,7 +137,14 @@ def worst_first(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _select(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    return table[[name for name in columns if name in table.columns]].rename(columns=dict(columns))
+    chosen = table[[name for name in columns if name in table.columns]]
+    if "bads" in chosen:
+        chosen = chosen.assign(bads=[_listed(json.loads(bads)) for bads in chosen["bads"]])
+    return chosen.rename(columns=dict(columns))
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
 def to_table(table: pd.DataFrame) -> Table:
@@ -156,13 +163,6 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     text = str(value)
-    if text[:1] in "{[" and text[-1:] in "}]":
-        found = json.loads(text)
-        return (
-            "; ".join(f"{key}: {item}" for key, item in found.items())
-            if isinstance(found, dict)
-            else ", ".join(map(str, found))
-        )
     return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
 
 

@@ -76,7 +76,7 @@ def test_the_page_says_what_was_lost_and_why(config: Config, tables: dict, figur
     html = render_report(config=config, tables=tables, figures=figures)
     assert "truncated" in html
     assert "Bring it" in html
-    assert "flat &lt;b&gt;" in html, "text from files is escaped"
+    assert "Cz: flat &lt;b&gt;" in html, "text from files is escaped"
     assert html.count('src="data:image/webp') == 3
 
 
@@ -89,9 +89,9 @@ def test_pictures_are_limited_to_the_worst(config: Config, tables: dict, figures
 
 
 def test_cells_are_readable_and_sort_by_their_value() -> None:
-    frame = pd.DataFrame([{"a": 12345.678, "b": float("nan"), "c": '{"Cz": "flat"}', "d": "ab" * 32}])
+    frame = pd.DataFrame([{"a": 12345.678, "b": float("nan"), "c": "", "d": "ab" * 32, "e": "[Errno 2] {x}"}])
     (row,) = to_table(frame).rows
-    assert [text for text, _ in row] == ["12,346", "n/a", "Cz: flat", "abababababab"]
+    assert [text for text, _ in row] == ["12,346", "n/a", "", "abababababab", "[Errno 2] {x}"]
     assert [value for _, value in row][:2] == [12345.678, ""]
 
 
