@@ -50,8 +50,9 @@ def plot_meeg_qc(before: Recording, after: Recording, qc: MeegQc, *, title: str)
             first = figure.add_subplot(grid[line, 2])
             _plot_traces(first, before, qc, kind, "before")
             _plot_traces(figure.add_subplot(grid[line, 3]), after, qc, kind, "after")
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in qc.bads.items()) or "no bad channel"
-        figure.supxlabel("\n".join(textwrap.wrap(reasons, 170)[:4]), x=0.01, ha="left", fontsize=7, color=BAD)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in qc.bads.items())
+        words = "\n".join(textwrap.wrap(reasons or "no bad channel", 170)[:4])
+        figure.supxlabel(words, x=0.01, ha="left", fontsize=7, color=BAD if qc.bads else BEFORE)
     return figure
 
 

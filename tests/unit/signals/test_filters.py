@@ -62,6 +62,14 @@ def test_welch_has_the_power_of_white_noise(rng: np.random.Generator) -> None:
     assert psd_CF[:, 1:-1].mean() * SFREQ / 2 == pytest.approx(9.0, rel=0.02)
 
 
+def test_a_few_wrong_samples_do_not_drown_the_spectrum(rng: np.random.Generator) -> None:
+    noise_CT = rng.normal(0, 3.0, (2, 60_000)).astype(np.float32)
+    spikes_CT = noise_CT.copy()
+    spikes_CT[:, [100, 30_000, 50_000]] = 1e5
+    clean, spoilt = welch_psd(noise_CT, SFREQ)[1], welch_psd(spikes_CT, SFREQ)[1]
+    assert spoilt[:, 1:-1].mean() == pytest.approx(clean[:, 1:-1].mean(), rel=0.15)
+
+
 @pytest.mark.parametrize("line", [50.0, 60.0])
 def test_mains_is_detected_and_measured(rng: np.random.Generator, line: float) -> None:
     noise_CT = rng.normal(0, 1.0, (4, 10_000)).astype(np.float32)
