@@ -29,6 +29,8 @@ class MeegQc:
         Channel -> reason.
     interpolated : list of str
         Bad channels that were given values from their neighbours; the others stay bad.
+    left_behind : list of str
+        Channels of other types (reference coils, misc), which are in the ingested store only.
     line_freq : float or None
         Hz, declared or detected; None where no mains stands out.
     line_db_before, line_db_after : float
@@ -47,6 +49,7 @@ class MeegQc:
     sfreq_out: float
     bads: dict[str, str]
     interpolated: list[str]
+    left_behind: list[str]
     line_freq: float | None
     line_source: str
     line_db_before: float
@@ -63,7 +66,7 @@ class MeegQc:
         """Scalars of a table row; mappings as JSON."""
         values = dict(vars(self))
         values["n_bads"] = len(self.bads)
-        for name in ("bads", "interpolated", "sd_before", "sd_after"):
+        for name in ("bads", "interpolated", "left_behind", "sd_before", "sd_after"):
             values[name] = json.dumps(values[name], ensure_ascii=False)
         return values
 
@@ -90,6 +93,7 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
     UnusableRecording
         If more than `max_bad_fraction` of the brain channels are bad.
     """
+    left_behind = [name for name, kind in zip(recording.ch_names, recording.ch_types, strict=True) if kind not in KEPT]
     recording = recording.pick(*KEPT)
     raw_CT = recording.signal_CT
     signal_CT = fill_gaps(raw_CT)
@@ -123,6 +127,7 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
         sfreq_out=config.sfreq,
         bads=bads,
         interpolated=interpolated,
+        left_behind=left_behind,
         line_freq=line_freq,
         line_source=line_source,
         line_db_before=line_ratio(freqs_F, psd_CF, line_freq) if line_freq else float("nan"),

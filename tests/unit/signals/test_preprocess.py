@@ -98,8 +98,9 @@ def test_too_many_bads_quarantine_the_recording(recording: Recording) -> None:
 
 def test_channels_that_are_not_of_the_body_stay_behind(recording: Recording) -> None:
     mixed = replace(recording, ch_types=["misc", "eog"] + ["eeg"] * 17)
-    clean, _ = preprocess_meeg(recording=mixed, config=CONFIG, file="a")
+    clean, qc = preprocess_meeg(recording=mixed, config=CONFIG, file="a")
     assert clean.ch_names == recording.ch_names[1:]
+    assert qc.left_behind == recording.ch_names[:1]
     assert np.abs(clean.signal_CT[1:].mean(axis=0)).max() < 1e-9, "the reference is of EEG alone"
 
 
