@@ -66,7 +66,7 @@ def ours(path: Path) -> None:
         write_artifact(Path(folder, "a.zarr"), "recording", arrays=recording.arrays(), attrs=attrs, window=10 * SFREQ)
         recording = Recording.from_artifact(open_artifact(Path(folder, "a.zarr")))
         config = MeegConfig(l_freq=BAND[0], h_freq=BAND[1], sfreq=NEW_SFREQ)
-        clean, qc = preprocess_meeg(recording=recording, config=config, file=str(path))
+        clean, qc = preprocess_meeg(recording=recording, config=config, file=str(path), rng=np.random.default_rng(0))
         if set(qc.bads) != set(BADS):
             raise SystemExit(f"other bad channels than planted: {qc.bads}")
         write_artifact(Path(folder, "b.zarr"), "recording", arrays=clean.arrays(), attrs=clean.attrs(), window=2000)

@@ -22,6 +22,7 @@ rule preprocess_meeg:
     params:
         meeg=CONFIG.preprocess.meeg.model_dump(),
         window=CONFIG.ingest.window,
+        seed=CONFIG.study.seed,
         source=source_digest("neuroloom.signals.preprocess", "neuroloom.figures.meeg_qc"),
     message:
         "preprocess {wildcards.recording}"

@@ -27,6 +27,35 @@ rule collect_tables:
         "../src/collect_tables.py"
 
 
+rule score_cleaning:
+    """Score the cleaning of a simulated study against what was planted."""
+    input:
+        sites=expand(f"{RESULTS}/simulated/{{site}}.manifest.json", site=CONFIG.simulate.sites),
+        ingested=get_recordings(*MODALITIES, template=f"{RESULTS}/ingest/{{recording}}.manifest.json"),
+        cleaned=get_recordings(*MODALITIES, template=f"{RESULTS}/preprocess/{{recording}}.manifest.json"),
+    output:
+        f"{RESULTS}/tables/cleaning.parquet",
+    log:
+        f"{LOGS}/score_cleaning/score_cleaning.log",
+    benchmark:
+        f"{BENCHMARKS}/score_cleaning/score_cleaning.tsv"
+    conda:
+        "../envs/signal.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        rows=[row.model_dump() for row in ROWS.values()],
+        bold=CONFIG.preprocess.bold.model_dump(),
+        seed=CONFIG.study.seed,
+        source=source_digest("neuroloom.study.scoring"),
+    message:
+        "score the cleaning against the truth"
+    script:
+        "../src/score_cleaning.py"
+
+
 rule check_quarantine:
     """Stop the run when more recordings are quarantined than the config allows."""
     input:
@@ -58,6 +87,7 @@ rule render_report:
     """One self-contained HTML page: study, QC, quarantine, provenance, run time and memory."""
     input:
         tables=rules.collect_tables.output,
+        scores=rules.score_cleaning.output if SIMULATED else [],
         figures=get_recordings(*MODALITIES, template=f"{RESULTS}/qc/{{recording}}.png"),
         benchmarks=get_benchmarks,
     output:

@@ -10,7 +10,8 @@ from neuroloom.jobs import logged
 from neuroloom.tables import runtime_table
 
 with logged(snakemake):
-    tables = {Path(path).stem: pd.read_parquet(path) for path in snakemake.input.tables}
+    inputs = [*snakemake.input.tables, *snakemake.input.scores]
+    tables = {Path(path).stem: pd.read_parquet(path) for path in inputs}
     tables["runtime"] = runtime_table([Path(path) for path in snakemake.input.benchmarks])
     figures = {Path(path).stem: Path(path) for path in snakemake.input.figures}
     html = render_report(config=Config(**snakemake.params.config), tables=tables, figures=figures)

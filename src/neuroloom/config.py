@@ -149,6 +149,10 @@ class MeegConfig(Frozen):
     noisy_z: float = Field(
         5.0, gt=0, description="A channel whose log SD is this many robust SDs above the others is noisy."
     )
+    ocular: bool = Field(True, description="Take blinks and eye movements out of EEG by independent components.")
+    ocular_correlation: float = Field(
+        0.5, gt=0, le=1, description="A component that goes this closely with EOG or frontal electrodes is of the eyes."
+    )
     interpolate: bool = Field(True, description="Interpolate bad channels from their neighbours' positions.")
     mantissa_bits: int | None = Field(
         10,

@@ -12,6 +12,7 @@ import pandas as pd
 from neuroloom.artifacts import open_artifact, verify
 from neuroloom.cli import find_manifests
 from neuroloom.config import Config
+from neuroloom.signals.scores import BOUNDS
 
 from .conftest import run_snakemake, snakemake_command
 
@@ -103,3 +104,12 @@ def test_killed_and_run_again_it_ends_the_same(smoke: Path, smoke_config: Path, 
 def test_report_tells_the_whole_config(smoke: Path) -> None:
     html = (smoke / "results/smoke/report.html").read_text()
     assert all(section in html for section in Config.model_fields)
+
+
+def test_cleaning_meets_its_bounds(smoke: Path) -> None:
+    """But for BOLD: 40 s are shorter than the slowest wave of its high-pass, so that drift stays."""
+    table = pd.read_parquet(smoke / "results/smoke/tables/cleaning.parquet")
+    assert set(table["what"]) == set(BOUNDS)
+    judged = table[table["what"] != "bold"]
+    assert (judged["met"] == "yes").all(), judged.to_string()
+    assert (table.loc[table["what"] == "bold", "mean"] > 0.85).all()

@@ -23,6 +23,7 @@ MEEG_COLUMNS = {
     "recording": "recording",
     "n_channels": "channels",
     "n_bads": "bad",
+    "n_ocular": "eye components out",
     "bads": "reasons",
     "duration": "duration (s)",
     "sfreq_in": "sampled at (Hz)",
@@ -32,6 +33,7 @@ MEEG_COLUMNS = {
     "edge_fraction": "edges (share)",
     "nan_fraction": "missing (share)",
     "n_events": "events",
+    "notes": "notes",
 }
 BOLD_COLUMNS = {
     "recording": "recording",
@@ -65,7 +67,7 @@ def render_report(*, config: Config, tables: Mapping[str, pd.DataFrame], figures
     config : Config
         Printed, with its digest.
     tables : mapping
-        `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`.
+        `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`; `cleaning` of a simulated study.
     figures : mapping
         QC figure (PNG) by recording; at most `config.report.max_figures` go in, the worst first.
 
@@ -87,6 +89,7 @@ def render_report(*, config: Config, tables: Mapping[str, pd.DataFrame], figures
         meeg=to_table(_select(tables["qc_meeg"], MEEG_COLUMNS)),
         bold=to_table(_select(tables["qc_bold"], BOLD_COLUMNS)),
         quarantine=to_table(quarantine),
+        cleaning=to_table(tables["cleaning"].drop(columns="what")) if "cleaning" in tables else None,
         recordings=to_table(recordings.drop(columns=["n_rows", "n_columns"], errors="ignore")),
         runtime=to_table(tables["runtime"]),
         figures=[(name, embed_image(figures[name])) for name in shown if name in figures],

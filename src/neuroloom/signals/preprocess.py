@@ -14,6 +14,7 @@ from neuroloom.records import Array, Recording
 from neuroloom.signals.channels import fill_gaps, find_bads, interpolation_matrix
 from neuroloom.signals.filters import apply_kernel, design_kernel, detect_line_freq, line_ratio, resample, welch_psd
 from neuroloom.signals.ingest import BRAIN, window_sd
+from neuroloom.signals.ocular import OcularFit, fit_ocular
 
 KEPT = (*BRAIN, "eog", "ecg", "emg")
 MIN_GOOD_TO_INTERPOLATE = 4
@@ -31,6 +32,10 @@ class MeegQc:
         Bad channels that were given values from their neighbours; the others stay bad.
     left_behind : list of str
         Channels of other types (reference coils, misc), which are in the ingested store only.
+    ocular : list of float
+        Correlation of each removed component with its eye channel.
+    notes : str
+        What could not be done, and why.
     line_freq : float or None
         Hz, declared or detected; None where no mains stands out.
     line_db_before, line_db_after : float
@@ -50,6 +55,8 @@ class MeegQc:
     bads: dict[str, str]
     interpolated: list[str]
     left_behind: list[str]
+    ocular: list[float]
+    notes: str
     line_freq: float | None
     line_source: str
     line_db_before: float
@@ -65,13 +72,15 @@ class MeegQc:
     def row(self) -> dict[str, Any]:
         """Scalars of a table row; mappings as JSON."""
         values = dict(vars(self))
-        values["n_bads"] = len(self.bads)
-        for name in ("bads", "interpolated", "left_behind", "sd_before", "sd_after"):
+        values["n_bads"], values["n_ocular"] = len(self.bads), len(self.ocular)
+        for name in ("bads", "interpolated", "left_behind", "ocular", "sd_before", "sd_after"):
             values[name] = json.dumps(values[name], ensure_ascii=False)
         return values
 
 
-def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> tuple[Recording, MeegQc]:
+def preprocess_meeg(
+    *, recording: Recording, config: MeegConfig, file: str, rng: np.random.Generator
+) -> tuple[Recording, MeegQc]:
     """Clean one recording; everything but brain, ocular, cardiac and muscle channels is left behind.
 
     Parameters
@@ -81,6 +90,8 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
     config : MeegConfig
     file : str
         Named in errors.
+    rng : np.random.Generator
+        Of this recording; draws the start of the decomposition into components.
 
     Returns
     -------
@@ -105,6 +116,7 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
     filtered_CT = apply_kernel(signal_CT, kernel)
     bads = find_bads(recording, raw_CT, filtered_CT, config=config)
     _check_bads(recording, bads, config, file)
+    eyes = remove_ocular(recording, filtered_CT, bads, config=config, rng=rng)
     interpolated = interpolate(recording, filtered_CT, list(bads)) if config.interpolate else []
     status = [_status(name, bads, interpolated) for name in recording.ch_names]
     if config.reference == "average":
@@ -128,6 +140,8 @@ def preprocess_meeg(*, recording: Recording, config: MeegConfig, file: str) -> t
         bads=bads,
         interpolated=interpolated,
         left_behind=left_behind,
+        ocular=eyes.correlations,
+        notes=eyes.note,
         line_freq=line_freq,
         line_source=line_source,
         line_db_before=line_ratio(freqs_F, psd_CF, line_freq) if line_freq else float("nan"),
@@ -186,6 +200,19 @@ def _check_bads(recording: Recording, bads: dict[str, str], config: MeegConfig, 
         listed = "; ".join(f"{name}: {reason}" for name, reason in list(bads.items())[:8])
         remedy = "Look at the recording; preprocess.meeg.max_bad_fraction sets the limit"
         raise UnusableRecording(file, f"{len(bads)} of {len(picks)} channels are bad ({listed} ...)", remedy)
+
+
+def remove_ocular(
+    recording: Recording, signal_CT: Array, bads: dict[str, str], *, config: MeegConfig, rng: np.random.Generator
+) -> OcularFit:
+    """Take components of the eyes out of the good EEG channels, in place; say what was found."""
+    if not config.ocular or not len(recording.picks("eeg")):
+        return OcularFit(None, np.zeros(0, int), [])
+    seed = int(rng.integers(2**31))
+    fit = fit_ocular(recording, signal_CT, bads, threshold=config.ocular_correlation, seed=seed)
+    if fit.matrix_CC is not None:
+        signal_CT[fit.picks] = fit.matrix_CC @ signal_CT[fit.picks]
+    return fit
 
 
 def interpolate(recording: Recording, signal_CT: Array, bads: list[str]) -> list[str]:

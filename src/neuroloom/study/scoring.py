@@ -1,0 +1,101 @@
+"""The table that says how well a simulated study was cleaned: one row for each site and figure, with its bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from neuroloom.artifacts import Artifact, open_artifact
+from neuroloom.bold.scores import score_bold
+from neuroloom.config import BoldConfig, RecordingRow
+from neuroloom.records import ParcelSeries, Recording
+from neuroloom.signals.scores import BOUNDS, Score, score_bads, score_signal
+
+PLANTED_BADS = ("dead", "flat", "noisy")
+
+
+def open_truth(folder: Path, recording: str) -> tuple[Artifact, pd.DataFrame]:
+    """The truth store of a recording and its rows of the truth table, from its site's folder."""
+    facts = pd.read_parquet(folder / "truth.parquet")
+    return open_artifact(folder / "truth" / f"{recording}.zarr"), facts[facts["recording"] == recording]
+
+
+def score_recording(
+    row: RecordingRow,
+    *,
+    ingested: Artifact,
+    cleaned: Artifact,
+    truth: Artifact,
+    facts: pd.DataFrame,
+    bold: BoldConfig,
+    rng: np.random.Generator,
+) -> list[Score]:
+    """Scores of one recording.
+
+    Parameters
+    ----------
+    row : RecordingRow
+    ingested, cleaned, truth : Artifact
+        Its stores.
+    facts : DataFrame
+        Rows of `truth.parquet` about it.
+    bold : BoldConfig
+        Of its preprocessing.
+    rng : np.random.Generator
+        Of the noise that the ceiling of BOLD is found with.
+    """
+    if row.modality == "bold":
+        series = ParcelSeries.from_artifact(cleaned)
+        return score_bold(series, truth.read("bold"), snr=truth.attrs["snr"], config=bold, rng=rng)
+    before, after = Recording.from_artifact(ingested), Recording.from_artifact(cleaned)
+    names = list(truth.read("channel"))
+    order = [names.index(name) for name in before.ch_names]
+    noise = facts[facts["kind"] == "noise"].set_index("channel")["value"]
+    found = [name for name, status in zip(after.ch_names, after.status, strict=True) if status != "good"]
+    return [
+        *score_bads(found, facts.loc[facts["kind"].isin(PLANTED_BADS), "channel"]),
+        *score_signal(
+            before,
+            after,
+            truth_CT=(truth.read("leadfield") @ truth.read("source"))[order],
+            noise_C=noise[before.ch_names].to_numpy(),
+            blink_T=truth.read("blink"),
+            line_freq=float(facts.loc[facts["kind"] == "line_freq", "value"].iloc[0]),
+        ),
+    ]
+
+
+def tabulate_scores(scores: Sequence[tuple[RecordingRow, list[Score]]]) -> pd.DataFrame:
+    """Mean and worst recording by site, modality and figure, beside the bound, and whether it is met."""
+    values = pd.DataFrame(
+        [(row.site, row.modality, score.what, score.value) for row, found in scores for score in found],
+        columns=["site", "modality", "what", "value"],
+    ).dropna()
+    lines = []
+    for key, found in values.groupby(["what", "modality", "site"], sort=False):
+        what, modality, site = cast("tuple[str, str, str]", key)
+        lines.append(_line(what, modality, site, found=found["value"]))
+    order = list(BOUNDS)
+    return pd.DataFrame(sorted(lines, key=lambda line: (order.index(line["what"]), line["modality"], line["site"])))
+
+
+def _line(what: str, modality: str, site: str, *, found: pd.Series) -> dict[str, Any]:
+    bound = BOUNDS[what]
+    mean, worst = float(found.mean()), float(found.min() if bound.is_floor else found.max())
+    return {
+        "what": what,
+        "figure": bound.text,
+        "modality": modality,
+        "site": site,
+        "recordings": len(found),
+        "mean": mean,
+        "worst": worst,
+        "unit": bound.unit,
+        "bound": f"{'at least' if bound.is_floor else 'at most'} {bound.least if bound.is_floor else bound.most:g}",
+        "judged": bound.judged,
+        "met": "yes" if bound.met(worst if bound.judged == "worst" else mean) else "NO",
+    }

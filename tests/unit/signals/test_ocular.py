@@ -1,0 +1,71 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from neuroloom.config import MeegConfig
+from neuroloom.records import Recording
+from neuroloom.signals.ocular import fit_ocular
+from neuroloom.signals.preprocess import preprocess_meeg
+from neuroloom.signals.scores import correlations
+
+
+@pytest.fixture
+def blinking(recording: Recording) -> tuple[Recording, np.ndarray]:
+    """The recording with a blink every four seconds, largest at Fp1 and Fp2, and its time course."""
+    n_times = recording.signal_CT.shape[1]
+    blink_T = np.zeros(n_times, np.float32)
+    for start in range(250, n_times - 100, 1000):
+        blink_T[start : start + 75] = np.hanning(75)
+    distance_C = np.linalg.norm(recording.position_C3 - recording.position_C3[:2].mean(axis=0), axis=1)
+    signal_CT = recording.signal_CT + 120e-6 * np.outer(np.exp(-((distance_C / 0.05) ** 2)), blink_T)
+    return replace(recording, signal_CT=signal_CT.astype(np.float32)), blink_T
+
+
+def fit(recording: Recording, *, bads: dict[str, str] | None = None, threshold: float = 0.5):
+    return fit_ocular(recording, recording.signal_CT, bads or {}, threshold=threshold, seed=1)
+
+
+def test_blinks_go_and_the_rest_stays(blinking: tuple[Recording, np.ndarray], recording: Recording) -> None:
+    spoilt, blink_T = blinking
+    found = fit(spoilt)
+    assert len(found.correlations) == 1
+    cleaned_CT = found.matrix_CC @ spoilt.signal_CT
+    assert np.abs(correlations(spoilt.signal_CT, blink_T)).max() > 0.6
+    assert np.abs(correlations(cleaned_CT, blink_T)).max() < 0.1
+    kept = np.diag(np.corrcoef(cleaned_CT, recording.signal_CT)[:19, 19:])
+    assert np.median(kept) > 0.95
+
+
+def test_a_recording_without_blinks_is_left_alone(recording: Recording) -> None:
+    assert fit(recording).matrix_CC is None
+
+
+def test_equal_seeds_find_equal_matrices(blinking: tuple[Recording, np.ndarray]) -> None:
+    np.testing.assert_array_equal(fit(blinking[0]).matrix_CC, fit(blinking[0]).matrix_CC)
+
+
+def test_bad_channels_take_no_part(blinking: tuple[Recording, np.ndarray]) -> None:
+    found = fit(blinking[0], bads={"Fp1": "dead", "Pz": "flat"})
+    assert len(found.picks) == 17
+    assert found.matrix_CC.shape == (17, 17)
+
+
+def test_without_eyes_or_channels_the_note_says_why(blinking: tuple[Recording, np.ndarray]) -> None:
+    spoilt, _ = blinking
+    assert "neither EOG nor a good frontal channel" in fit(spoilt, bads={"Fp1": "dead", "Fp2": "dead"}).note
+    few = {name: "dead" for name in spoilt.ch_names[5:]}
+    assert "5 good EEG channels, 8 needed" in fit(spoilt, bads=few).note
+    short = replace(spoilt, signal_CT=spoilt.signal_CT[:, :200])
+    assert "too short" in fit(short).note
+
+
+def test_the_step_can_be_switched_off_and_says_what_it_did(blinking: tuple[Recording, np.ndarray]) -> None:
+    spoilt, blink_T = blinking
+    left = {}
+    for on in (True, False):
+        config = MeegConfig(ocular=on, mantissa_bits=None, sfreq=250.0)
+        clean, qc = preprocess_meeg(recording=spoilt, config=config, file="a", rng=np.random.default_rng(0))
+        left[on] = np.abs(correlations(clean.signal_CT, blink_T)).max()
+        assert qc.row()["n_ocular"] == int(on)
+    assert left[True] < 0.1 < 0.5 < left[False]

@@ -1,0 +1,65 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from neuroloom.records import Recording
+from neuroloom.signals.scores import BOUNDS, Bound, score_bads, score_signal
+
+
+def scores(
+    before: Recording, after: Recording, truth_CT: np.ndarray, blink_T: np.ndarray | None = None
+) -> dict[str, float]:
+    blink_T = np.zeros(truth_CT.shape[1], np.float32) if blink_T is None else blink_T
+    noise_C = np.zeros(len(truth_CT))
+    found = score_signal(before, after, truth_CT=truth_CT, noise_C=noise_C, blink_T=blink_T, line_freq=50.0)
+    return {score.what: score.value for score in found}
+
+
+def hum(recording: Recording, size: float) -> Recording:
+    """Mains that differs between channels: a common one would vanish in the average reference."""
+    times = np.arange(recording.signal_CT.shape[1]) / recording.sfreq
+    size_C = size * np.linspace(0.5, 1.5, len(recording.ch_names))[:, None]
+    signal_CT = recording.signal_CT + size_C * np.sin(2 * np.pi * 50 * times)
+    return replace(recording, signal_CT=signal_CT.astype(np.float32))
+
+
+def test_recall_and_precision() -> None:
+    found = {score.what: score.value for score in score_bads(["a", "b", "x"], ["a", "b", "c", "d"])}
+    assert found == {"bads_recall": 0.5, "bads_precision": pytest.approx(2 / 3)}
+    assert np.isnan(score_bads([], ["a"])[1].value)
+
+
+def test_perfect_cleaning_scores_perfectly(recording: Recording) -> None:
+    found = scores(recording, recording, recording.signal_CT)
+    assert found["alpha"] == pytest.approx(0, abs=1e-3)
+    assert found["line_neighbours"] == pytest.approx(0, abs=0.01) or found["line_neighbours"] < 1
+
+
+def test_mains_that_stays_is_no_drop_and_mains_that_goes_is(recording: Recording) -> None:
+    loud = hum(recording, 20e-6)
+    assert scores(loud, loud, recording.signal_CT)["line_drop"] == pytest.approx(0, abs=0.5)
+    assert scores(loud, recording, recording.signal_CT)["line_drop"] > 10
+
+
+def test_blinks_that_stay_are_seen(recording: Recording) -> None:
+    blink_T = np.zeros(recording.signal_CT.shape[1], np.float32)
+    blink_T[1000:1100] = 1
+    spoilt_CT = recording.signal_CT.copy()
+    spoilt_CT[0] += 2e-4 * blink_T
+    spoilt = replace(recording, signal_CT=spoilt_CT)
+    assert scores(spoilt, spoilt, recording.signal_CT, blink_T)["blink"] > 0.5
+    assert scores(spoilt, recording, recording.signal_CT, blink_T)["blink"] < 0.3
+
+
+def test_lost_alpha_is_seen(recording: Recording) -> None:
+    weak = replace(recording, signal_CT=0.9 * recording.signal_CT)
+    assert scores(recording, weak, recording.signal_CT)["alpha"] == pytest.approx(0.19, abs=0.01)
+
+
+def test_bounds_are_floors_or_ceilings() -> None:
+    assert Bound("", "", least=0.9).met(0.9)
+    assert not Bound("", "", least=0.9).met(0.89)
+    assert Bound("", "", most=0.1).met(0.1)
+    assert not Bound("", "", most=0.1).met(0.11)
+    assert not any(bound.met(np.nan) for bound in BOUNDS.values())
