@@ -75,12 +75,13 @@ def tabulate_scores(scores: Sequence[tuple[RecordingRow, list[Score]]]) -> pd.Da
         [(row.site, row.modality, score.what, score.value) for row, found in scores for score in found],
         columns=["site", "modality", "what", "value"],
     ).dropna()
-    lines = []
+    lines: list[dict[str, Any]] = []
     for key, found in values.groupby(["what", "modality", "site"], sort=False):
         what, modality, site = cast("tuple[str, str, str]", key)
         lines.append(_line(what, modality, site, found=found["value"]))
     order = list(BOUNDS)
-    return pd.DataFrame(sorted(lines, key=lambda line: (order.index(line["what"]), line["modality"], line["site"])))
+    lines.sort(key=lambda line: (order.index(line["what"]), line["modality"], line["site"]))
+    return pd.DataFrame(lines)
 
 
 def _line(what: str, modality: str, site: str, *, found: pd.Series) -> dict[str, Any]:
