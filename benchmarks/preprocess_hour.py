@@ -3,7 +3,8 @@
     python benchmarks/preprocess_hour.py [--hours 1] [--repeats 3]
 
 The bare calls end with the cleaned signal in memory; ours also checks, hashes the source, writes two verified stores
-and computes the QC row. Ocular components are left out on both sides. Imports are done before the clock starts. Each variant runs in a process of its own, in turn.
+and computes the QC row. Ocular components are left out on both sides. Imports are done before the clock starts. Each
+variant runs in a process of its own, in turn.
 """
 
 import argparse
