@@ -14,8 +14,14 @@ RESULTS = f"results/{CONFIG.study.name}"
 LOGS = f"logs/{CONFIG.study.name}"
 BENCHMARKS = f"benchmarks/results/{CONFIG.study.name}"
 ROWS = {row.recording: row for row in study_rows(CONFIG)}
+ROW_VALUES = [row.model_dump() for row in ROWS.values()]
 SIMULATED = CONFIG.study.recordings is None
-check_atlas(CONFIG.preprocess.bold.atlas)
+
+# a table's atlas is only its name, an image's has to be known
+IMAGED = {row.study for row in ROWS.values() if row.path.endswith((".nii", ".nii.gz"))}
+ATLASES = {CONFIG.sources[study].atlas for study in IMAGED if study in CONFIG.sources}
+for atlas in {CONFIG.preprocess.bold.atlas, *ATLASES} - {None}:
+    check_atlas(atlas)
 
 
 wildcard_constraints:

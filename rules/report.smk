@@ -19,7 +19,7 @@ rule collect_tables:
         mem_mb=2000,
         runtime=20,
     params:
-        rows=[row.model_dump() for row in ROWS.values()],
+        rows=ROW_VALUES,
         source=source_digest("neuroloom.tables"),
     message:
         "collect tables"
@@ -46,7 +46,7 @@ rule score_cleaning:
         mem_mb=3000,
         runtime=30,
     params:
-        rows=[row.model_dump() for row in ROWS.values()],
+        rows=ROW_VALUES,
         bold=CONFIG.preprocess.bold.model_dump(),
         seed=CONFIG.study.seed,
         source=source_digest("neuroloom.study.scoring"),

@@ -55,7 +55,7 @@ def where(
     """
     import yaml
 
-    name = "demo"
+    name = ""
     for file in (Path("config/config.yaml"), config):
         name = (yaml.safe_load(file.read_text()).get("study") or {}).get("name", name)
     report = Path("results") / name / "report.html"

@@ -76,9 +76,7 @@ class Job:
             "stage": self.stage,
             "source_files": {path.name: file_digest(path) for path in sources},
             "upstream": dict(upstream or {}),
-            "notes": {
-                key: None if value != value else value for key, value in (notes or {}).items()
-            },  # JSON has no NaN
+            "notes": _without_nan(notes or {}),
             "config_digest": config_digest(params),
             "source_digest": self.snakemake.params.get("source", ""),
             "git_commit": git_commit(),
@@ -125,6 +123,11 @@ def logged(snakemake: Any) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN, which is the one value that differs from itself."""
+    return {key: None if value != value else value for key, value in values.items()}
 
 
 def _row(job: Job, error: UnusableRecording) -> QuarantineRow:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from neuroloom.provenance import file_digest
 from neuroloom.quarantine import SCHEMA as QUARANTINE_SCHEMA
 from neuroloom.quarantine import Quarantined, read_quarantine
 
@@ -121,12 +122,7 @@ def verify(path: Path | str) -> str:
 def hash_files(folder: Path) -> dict[str, list[Any]]:
     """Size and sha256 of each file of a folder, by relative path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
-    return {path.relative_to(folder).as_posix(): [path.stat().st_size, _sha256(path)] for path in files}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {path.relative_to(folder).as_posix(): [path.stat().st_size, file_digest(path)] for path in files}
 
 
 def content_digest(files: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:

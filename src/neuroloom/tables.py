@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from neuroloom.artifacts import open_artifact
@@ -14,6 +15,7 @@ from neuroloom.config import ConfigError, RecordingRow
 from neuroloom.quarantine import Quarantined, QuarantineRow
 
 ENTITIES = ["study", "site", "subject", "session", "task", "run", "modality", "path"]
+FACTS = ["n_rows", "n_columns", "duration", "bytes", "digest", "source_sha256"]
 QUARANTINE = list(QuarantineRow.__dataclass_fields__)
 
 
@@ -41,7 +43,9 @@ def recordings_table(rows: Sequence[RecordingRow], manifests: Sequence[Path]) ->
         except Quarantined as error:
             lost.append(vars(error.row))
             lines.append({**entities, "status": "quarantined"})
-    return pd.DataFrame(lines), pd.DataFrame(lost, columns=QUARANTINE).astype("string")
+    recordings = pd.DataFrame(lines)
+    missing = [name for name in FACTS if name not in recordings]  # where no recording at all became an artifact
+    return recordings.assign(**dict.fromkeys(missing, np.nan)), pd.DataFrame(lost, columns=QUARANTINE).astype("string")
 
 
 def _facts(manifest: Path) -> dict[str, Any]:

@@ -50,6 +50,15 @@ def test_the_summary_counts_people_minutes_and_losses(tables: tuple[pd.DataFrame
     assert line["minutes"] == pytest.approx(20 / 60)
 
 
+def test_a_study_of_which_nothing_is_left_still_has_its_tables(tmp_path: Path) -> None:
+    manifest = tmp_path / "a.manifest.json"
+    write_quarantine(manifest, QuarantineRow("a", "ingest_meeg", "a.edf", "truncated", "Bring it whole"))
+    recordings, quarantine = recordings_table([make_row("01")], [manifest])
+    assert len(quarantine) == 1
+    (line,) = study_summary(recordings).to_dict("records")
+    assert (line["recordings"], line["minutes"], line["quarantined"]) == (1, 0, 1)
+
+
 def test_too_many_lost_recordings_stop_the_run(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     _, quarantine = tables
     with pytest.raises(ConfigError, match=r"1 of 2 recordings were quarantined.*1 x truncated"):

@@ -66,3 +66,12 @@ def test_an_unknown_recording_is_named(tmp_path: Path) -> None:
 def test_a_study_to_be_indexed_asks_for_it(tmp_path: Path) -> None:
     message = stopped(tmp_path, {"study": {"recordings": "config/none.tsv", "bids_root": "somewhere"}})
     assert "snakemake index_study" in message
+
+
+def test_an_unknown_atlas_of_a_dataset_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x_bold.nii.gz").touch()
+    header = "study\tsite\tsubject\tsession\ttask\trun\tmodality\tpath\n"
+    sheet = tmp_path / "recordings.tsv"
+    sheet.write_text(header + "s\ta\t01\tn/a\trest\tn/a\tbold\tx_bold.nii.gz\n")
+    values = {"study": {"recordings": str(sheet), "root": str(tmp_path)}, "sources": {"s": {"atlas": "gird25"}}}
+    assert "atlas 'gird25' is unknown" in stopped(tmp_path, values)

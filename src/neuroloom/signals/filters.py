@@ -84,6 +84,12 @@ def resample(signal_CT: Array, *, sfreq: float, new_sfreq: float) -> Array:
     return resample_poly(signal_CT, ratio.numerator, ratio.denominator, axis=1, padtype="line").astype(np.float32)
 
 
+def window_starts(n_times: int, length: int, max_windows: int) -> Array:
+    """First samples of at most `max_windows` windows that lie side by side, spread evenly over a recording."""
+    n_windows = max(n_times // length, 1)
+    return np.unique(np.linspace(0, n_windows - 1, min(n_windows, max_windows)).astype(int)) * length
+
+
 def welch_psd(signal_CT: Array, sfreq: float, *, seconds: float = 4.0, max_windows: int = 40) -> tuple[Array, Array]:
     """Power spectral density from windows spread evenly over the recording.
 
@@ -98,9 +104,8 @@ def welch_psd(signal_CT: Array, sfreq: float, *, seconds: float = 4.0, max_windo
         Squared unit of the signal per Hz.
     """
     length = min(int(seconds * sfreq), signal_CT.shape[1])
-    n_windows = max(signal_CT.shape[1] // length, 1)
     taper = np.hanning(length + 1)[:-1] if length > 1 else np.ones(1)
-    starts = np.unique(np.linspace(0, n_windows - 1, min(n_windows, max_windows)).astype(int)) * length
+    starts = window_starts(signal_CT.shape[1], length, max_windows)
     power_WCF = np.empty((len(starts), signal_CT.shape[0], length // 2 + 1))
     scale = 2.0 / (sfreq * (taper**2).sum())
     for power_CF, start in zip(power_WCF, starts, strict=True):

@@ -12,6 +12,7 @@ from neuroloom.config import IngestConfig, SourceConfig
 from neuroloom.dims import UNITS
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import Array, Events, Recording
+from neuroloom.signals.filters import window_starts
 from neuroloom.signals.names import normalise_names, type_by_name
 from neuroloom.signals.reading import read_sidecar
 
@@ -180,8 +181,7 @@ def check_units(recording: Recording, *, path: Path, config: IngestConfig) -> No
 def window_sd(signal_CT: Array, sfreq: float, *, seconds: float = 1.0, max_windows: int = 120) -> Array:
     """Median over windows of the SD of each channel, (C,); windows are spread evenly over the recording."""
     length = max(min(int(seconds * sfreq), signal_CT.shape[1]), 2)
-    n_windows = max(signal_CT.shape[1] // length, 1)
-    starts = np.unique(np.linspace(0, n_windows - 1, min(n_windows, max_windows)).astype(int)) * length
+    starts = window_starts(signal_CT.shape[1], length, max_windows)
     windows = np.stack([signal_CT[:, at : at + length].std(axis=1, dtype=np.float64) for at in starts])
     return np.nanmedian(windows, axis=0) if not np.isnan(windows).all() else np.full(signal_CT.shape[0], np.nan)
 

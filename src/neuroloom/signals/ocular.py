@@ -13,7 +13,7 @@ import numpy as np
 
 from neuroloom.records import Array, Recording
 from neuroloom.signals.channels import to_info
-from neuroloom.signals.filters import apply_kernel, design_kernel
+from neuroloom.signals.filters import apply_kernel, design_kernel, window_starts
 
 FRONTAL = ("Fp1", "Fp2", "Fpz", "AF7", "AF8", "AF3", "AF4")
 FIT_BAND = (1.0, 40.0)
@@ -94,8 +94,7 @@ def _eye_channels(recording: Recording, bads: dict[str, str]) -> list[int]:
 def _sample(signal_CT: Array, sfreq: float) -> Array:
     """Up to two minutes in pieces of ten seconds from the whole recording, band-passed and decimated."""
     piece = min(int(10 * sfreq), signal_CT.shape[1])
-    n_pieces = signal_CT.shape[1] // piece
-    starts = np.linspace(0, n_pieces - 1, min(n_pieces, int(FIT_SECONDS / 10))).astype(int) * piece
+    starts = window_starts(signal_CT.shape[1], piece, int(FIT_SECONDS / 10))
     h_freq = min(FIT_BAND[1], 0.4 * sfreq)
     kernel = design_kernel(sfreq, l_freq=FIT_BAND[0], h_freq=h_freq)
     step = max(int(sfreq / FIT_SFREQ), 1)

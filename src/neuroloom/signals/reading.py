@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuroloom.config import ColumnsConfig, ConfigError, SourceConfig
+from neuroloom.config import ColumnsConfig, SourceConfig
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.study.bids import dataset_root
 
@@ -43,9 +43,10 @@ def read_raw(path: Path, *, source: SourceConfig) -> Any:
 
     if not path.exists():
         raise UnusableRecording(path, "the file does not exist", "Correct the sheet's path or bring the file")
-    if path.suffix.lower() in TABLES:
-        return read_table(path, columns=source.columns)
+    is_table = path.suffix.lower() in TABLES
     try:
+        if is_table:
+            return read_table(path, columns=source.columns)
         if root := bids_root(path):
             return _read_bids(path, root)
         if path.is_dir() and path.suffix.lower() not in (".ds", ".mff"):
@@ -53,12 +54,11 @@ def read_raw(path: Path, *, source: SourceConfig) -> Any:
         if path.suffix.lower() == ".raw":
             return mne.io.read_raw_egi(path, preload=True, verbose="error")
         return mne.io.read_raw(path, preload=True, verbose="error")
-    except (ConfigError, UnusableRecording):
+    except UnusableRecording:
         raise
     except Exception as error:  # readers of vendor formats raise anything from struct.error to IndexError
-        reason = (
-            f"MNE cannot read it ({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''})"
-        )
+        said = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        reason = f"{'pandas' if is_table else 'MNE'} cannot read it ({type(error).__name__}: {said})"
         remedy = "Check that the file is complete and of the format that its name says"
         raise UnusableRecording(path, reason, remedy) from error
 

@@ -15,6 +15,7 @@ from neuroloom.config import BoldConfig, RecordingRow
 from neuroloom.records import ParcelSeries, Recording
 from neuroloom.signals.scores import BOUNDS, Score, score_bads, score_signal
 
+COLUMNS = ["what", "figure", "modality", "site", "recordings", "mean", "worst", "unit", "bound", "judged", "met"]
 PLANTED_BADS = ("dead", "flat", "noisy")
 
 
@@ -80,8 +81,10 @@ def tabulate_scores(scores: Sequence[tuple[RecordingRow, list[Score]]]) -> pd.Da
         what, modality, site = cast("tuple[str, str, str]", key)
         lines.append(_line(what, modality, site, found=found["value"]))
     order = list(BOUNDS)
+    if not lines:
+        return pd.DataFrame(columns=COLUMNS)
     lines.sort(key=lambda line: (order.index(line["what"]), line["modality"], line["site"]))
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def _line(what: str, modality: str, site: str, *, found: pd.Series) -> dict[str, Any]:

@@ -80,6 +80,13 @@ def test_the_page_says_what_was_lost_and_why(config: Config, tables: dict, figur
     assert html.count('src="data:image/webp') == 3
 
 
+def test_a_study_of_which_nothing_is_left_has_a_report(config: Config, tables: dict, figures: dict[str, Path]) -> None:
+    lost = tables["recordings"].assign(status="quarantined", duration=float("nan"), bytes=float("nan"))
+    empty = pd.DataFrame({"recording": pd.Series(dtype="string")})
+    html = render_report(config=config, tables={**tables, "recordings": lost, "qc_meeg": empty}, figures=figures)
+    assert "truncated" in html
+
+
 def test_pictures_are_limited_to_the_worst(config: Config, tables: dict, figures: dict[str, Path]) -> None:
     few = config.model_copy(update={"report": config.report.model_copy(update={"max_figures": 1})})
     html = render_report(config=few, tables=tables, figures=figures)

@@ -61,6 +61,13 @@ def test_a_wrong_column_map_is_named(tmp_path: Path, columns: ColumnsConfig | No
         read_raw(tmp_path / "x.csv", source=SourceConfig(columns=columns))
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.arff"])
+def test_a_damaged_table_is_unusable_not_a_crash(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"@ATTRIBUTE a NUMERIC\n@DATA\n1\n1,2\n\xff\xfe\x00")
+    with pytest.raises(UnusableRecording, match="pandas cannot read it"):
+        read_raw(tmp_path / name, source=SourceConfig(columns=COLUMNS))
+
+
 def test_a_fif_file_is_read_whole(tmp_path: Path, raw: mne.io.RawArray) -> None:
     raw.save(tmp_path / "x_raw.fif", verbose="error")
     again = read_raw(tmp_path / "x_raw.fif", source=SourceConfig())

@@ -20,6 +20,10 @@ def test_the_worst_recording_decides_where_it_must_and_the_mean_elsewhere() -> N
     assert table.loc["line_drop", "met"] == "NO"
 
 
+def test_without_scores_the_table_has_its_columns() -> None:
+    assert list(tabulate_scores([]).columns)[:2] == ["what", "figure"]
+
+
 def test_sites_have_rows_of_their_own_and_what_has_no_value_has_none() -> None:
     scores = [(make_row("01", site), [Score("blink", 0.01), Score("bads_recall", float("nan"))]) for site in "ab"]
     table = tabulate_scores(scores)
