@@ -51,7 +51,7 @@ def bare_mne(path: Path) -> None:
     raw.resample(NEW_SFREQ, verbose="error")
 
 
-def ours(path: Path) -> None:
+def ours(path: Path, *, ocular: str = "none") -> None:
     from neuroloom.artifacts import open_artifact, write_artifact
     from neuroloom.config import IngestConfig, MeegConfig, SourceConfig
     from neuroloom.provenance import file_digest
@@ -66,8 +66,9 @@ def ours(path: Path) -> None:
         attrs = {**recording.attrs(), "sha256": file_digest(*source_files(path))}
         write_artifact(Path(folder, "a.zarr"), "recording", arrays=recording.arrays(), attrs=attrs, window=10 * SFREQ)
         recording = Recording.from_artifact(open_artifact(Path(folder, "a.zarr")))
-        config = MeegConfig(l_freq=BAND[0], h_freq=BAND[1], sfreq=NEW_SFREQ, ocular=False)
-        clean, qc = preprocess_meeg(recording=recording, config=config, file=str(path), rng=np.random.default_rng(0))
+        config = MeegConfig(l_freq=BAND[0], h_freq=BAND[1], sfreq=NEW_SFREQ, ocular=ocular, uncorrelated=None)
+        rng = np.random.default_rng(0)
+        clean, qc = preprocess_meeg(recording=recording, config=config, window=10.0, file=str(path), rng=rng)
         if set(qc.bads) != set(BADS):
             raise SystemExit(f"other bad channels than planted: {qc.bads}")
         write_artifact(Path(folder, "b.zarr"), "recording", arrays=clean.arrays(), attrs=clean.attrs(), window=2000)

@@ -5,9 +5,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from neuroloom.bold.parcels import check_atlas
-from neuroloom.config import MODALITIES, SourceConfig, parse_config
+from neuroloom.config import MODALITIES, parse_config
 from neuroloom.provenance import source_digest
-from neuroloom.study.rows import study_rows
+from neuroloom.study.rows import source_of, study_rows
 
 CONFIG = parse_config(config)
 RESULTS = f"results/{CONFIG.study.name}"
@@ -53,7 +53,7 @@ def get_raw(wildcards):
 
 def get_source(wildcards):
     """Facts about the dataset of one recording."""
-    return CONFIG.sources.get(get_row(wildcards).study, SourceConfig()).model_dump()
+    return source_of(get_row(wildcards), CONFIG).model_dump()
 
 
 def recordings(*modalities):

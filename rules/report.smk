@@ -47,6 +47,7 @@ rule score_cleaning:
         runtime=30,
     params:
         rows=ROW_VALUES,
+        meeg=CONFIG.preprocess.meeg.model_dump(),
         bold=CONFIG.preprocess.bold.model_dump(),
         seed=CONFIG.study.seed,
         source=source_digest("neuroloom.study.scoring"),

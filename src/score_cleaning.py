@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from neuroloom.artifacts import open_artifact
-from neuroloom.config import BoldConfig, RecordingRow
+from neuroloom.config import BoldConfig, MeegConfig, RecordingRow
 from neuroloom.jobs import logged
 from neuroloom.provenance import child_rng
 from neuroloom.quarantine import Quarantined
@@ -14,12 +14,12 @@ with logged(snakemake):
     simulated = Path(snakemake.input.sites[0]).parent
     rows = [RecordingRow(**row) for row in snakemake.params.rows]
     scores = []
-    bold = BoldConfig(**snakemake.params.bold)
+    configs = {"meeg": MeegConfig(**snakemake.params.meeg), "bold": BoldConfig(**snakemake.params.bold)}
     for row, *manifests in zip(rows, snakemake.input.ingested, snakemake.input.cleaned, strict=True):
         truth, facts = open_truth(simulated / row.site, row.recording)
         rng = child_rng(snakemake.params.seed, f"score/{row.recording}")
         with suppress(Quarantined):  # there is nothing to score, and the report says why
             ingested, cleaned = map(open_artifact, manifests)
             stores = {"ingested": ingested, "cleaned": cleaned, "truth": truth}
-            scores.append((row, score_recording(row, **stores, facts=facts, bold=bold, rng=rng)))
+            scores.append((row, score_recording(row, **stores, facts=facts, **configs, rng=rng)))
     tabulate_scores(scores).to_parquet(snakemake.output[0])

@@ -8,6 +8,7 @@ CRC32C codec checks each chunk that is decoded, and `verify` rehashes everything
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import zarr
 
 WINDOWS_PER_SHARD = 250
+SHARD_BYTES = 128 * 2**20  # a shard is encoded in memory as a whole
 FAST_READS = "zarrs.ZarrsCodecPipeline"  # Rust codecs, several times faster on single windows of a shard
 
 
@@ -90,6 +92,9 @@ _SPECS = (
             "loc": ArraySpec(("channel", "loc")),
             "position": ArraySpec(("channel", "axis")),
             "orientation": ArraySpec(("channel", "axis")),
+            "window_status": ArraySpec(("window",), "str", optional=True),
+            "mixing": ArraySpec(("channel", "input"), optional=True),
+            "input": ArraySpec(("input",), "str", optional=True),
             **EVENTS,
         },
         ("sfreq", "line_freq", "reference"),
@@ -115,6 +120,7 @@ _SPECS = (
             "parcel": ArraySpec(("parcel",), "str"),
             "centroid": ArraySpec(("parcel", "axis")),
             "n_voxels": ArraySpec(("parcel",), "int32"),
+            "coverage": ArraySpec(("parcel",), optional=True),
             **CONFOUNDS,
             **EVENTS,
         },
@@ -131,6 +137,9 @@ _SPECS = (
             "leadfield": ArraySpec(("channel", "parcel"), optional=True),
             "channel": ArraySpec(("channel",), "str", optional=True),
             "blink": ArraySpec(("time",), optional=True),
+            "added_kind": ArraySpec(("component",), "str", optional=True),
+            "added_map": ArraySpec(("channel", "component"), optional=True),
+            "added_course": ArraySpec(("component", "time"), optional=True),
             "drive": ArraySpec(("parcel", "time"), optional=True),
             "bold": ArraySpec(("parcel", "volume"), optional=True),
             "motion": ArraySpec(("volume", "motion_axis"), optional=True),
@@ -158,6 +167,10 @@ class Artifact:
             raise KeyError(f"{self.path}: no array {name!r}; it has {', '.join(self.manifest['arrays'])}")
         with zarr.config.set({"codec_pipeline.path": FAST_READS}):
             return self.group[name]  # type: ignore[return-value]
+
+    def has(self, name: str) -> bool:
+        """Whether an optional array is there."""
+        return name in self.manifest["arrays"]
 
     def read(self, name: str) -> np.ndarray:
         """The whole array, text as an object array of `str`."""
@@ -193,7 +206,9 @@ def write_artifact(
     kind : str
         Key of `SPECS`.
     arrays : mapping
-        NumPy arrays, or Dask arrays whose chunks are whole shards. Floats are stored with NaN as fill value.
+        NumPy arrays; Dask arrays whose chunks are whole shards; or anything else with a shape that gives pieces, which
+        is computed and written shard by shard. They are written in this order, so that a later one may hold what is
+        found out while a long signal streams past. Floats are stored with NaN as fill value.
     attrs : mapping
         Root attributes; those that the spec names must be there.
     window : int, optional
@@ -278,7 +293,7 @@ def _write_array(group: zarr.Group, name: str, values: Any, spec: ArtifactSpec, 
     text = array_spec.dtype == "str"
     dtype = np.dtype(object if text else array_spec.dtype)
     shape = tuple(int(size) for size in np.shape(values))
-    chunks, shards = _grid(shape, window if name == spec.windowed else None)
+    chunks, shards = _grid(shape, window if name == spec.windowed else None, itemsize=dtype.itemsize)
     # lz4 after bitshuffle is as small as zstd on signals and decodes in two thirds of the time
     shuffle = BloscShuffle.noshuffle if text else BloscShuffle.bitshuffle
     blosc = BloscCodec(cname="lz4", clevel=5, shuffle=shuffle, typesize=None if text else dtype.itemsize)
@@ -294,6 +309,10 @@ def _write_array(group: zarr.Group, name: str, values: Any, spec: ArtifactSpec, 
     )
     if hasattr(values, "dask"):
         _store_dask(array, values, shards or chunks)
+    elif name == spec.windowed and not isinstance(values, np.ndarray):
+        import dask.array
+
+        _store_dask(array, dask.array.from_array(values, chunks=shards or chunks, name=False), shards or chunks)
     elif 0 not in shape:
         array[...] = np.asarray(values, dtype=str if text else dtype)
 
@@ -302,12 +321,15 @@ def _describe(array: Any, spec: ArraySpec) -> dict[str, Any]:
     return {"shape": list(array.shape), "dtype": str(array.dtype), "dims": list(spec.dims)}
 
 
-def _grid(shape: tuple[int, ...], window: int | None) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Chunk = one window of all channels; shard = as many windows as there are, at most `WINDOWS_PER_SHARD`."""
+def _grid(
+    shape: tuple[int, ...], window: int | None, *, itemsize: int
+) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Chunk = one window of all channels; shard = the windows that there are, within the two limits above."""
     whole = tuple(max(size, 1) for size in shape)
     if window is None or window >= whole[-1]:
         return whole, None
-    n_windows = min(-(-whole[-1] // window), WINDOWS_PER_SHARD)
+    fitting = max(SHARD_BYTES // (math.prod(whole[:-1]) * window * itemsize), 1)
+    n_windows = min(-(-whole[-1] // window), WINDOWS_PER_SHARD, fitting)
     return (*whole[:-1], window), (*whole[:-1], window * n_windows)
 
 
@@ -322,7 +344,7 @@ def _store_dask(array: zarr.Array, values: Any, shards: tuple[int, ...]) -> None
         raise ShardGridError(
             f"{array.name}: Dask chunks {values.chunks} are not the shards {expected}; rechunk to {shards} first"
         )
-    dask.array.store(values, array, lock=False)
+    dask.array.store(values, array, lock=False, scheduler="synchronous")  # one shard in memory at a time
 
 
 def _spec_of(manifest: dict[str, Any], store: Path) -> ArtifactSpec:

@@ -65,6 +65,12 @@ class SimulatedSite(Frozen):
     )
     n_meg: int = Field(34, ge=8, le=200, description="Places on the MEG helmet.")
     t_r: float = Field(2.0, gt=0, description="Repetition time of the BOLD, s.")
+    slice_order: Literal["at_once", "ascending", "interleaved"] = Field(
+        "at_once", description="When the slices of a BOLD volume are measured; the sidecar has their times."
+    )
+    derivatives: bool = Field(
+        True, description="BOLD comes realigned, with confounds and brain mask, as fMRIPrep leaves it; else raw."
+    )
     bold_snr: float = Field(1.0, gt=0, description="SD of the parcel signal over the SD of a voxel's noise.")
 
 
@@ -74,12 +80,18 @@ class ArtefactConfig(Frozen):
     dead_channels: int = Field(1, ge=0, description="Channels that read exactly zero, per recording.")
     flat_channels: int = Field(1, ge=0, description="Channels with almost no signal (loose contact), per recording.")
     noisy_channels: int = Field(1, ge=0, description="Channels with broadband noise, per recording.")
+    loose_channels: int = Field(1, ge=0, description="EEG channels off the head: noise of usual size, per recording.")
+    bridged_pairs: int = Field(1, ge=0, description="Pairs of neighbouring electrodes joined by gel, per recording.")
     blinks_per_min: float = Field(12, ge=0, description="Blink rate.")
     blink_uv: float = Field(120, ge=0, description="Blink at Fp1, µV peak.")
     drift_uv: float = Field(30, ge=0, description="Slow drift, µV RMS.")
     line_uv: float = Field(8, ge=0, description="Mains, µV RMS.")
     muscle_per_min: float = Field(2, ge=0, description="Muscle bursts (20-100 Hz over one temporal side), per minute.")
     muscle_uv: float = Field(25, ge=0, description="Muscle burst, µV RMS.")
+    gradient_uv: float = Field(10000, ge=0, description="Gradients of the scanner in EEG recorded with BOLD, µV peak.")
+    cardiac_uv: float = Field(60, ge=0, description="Heartbeat in the scanner's field (ballistocardiogram), µV peak.")
+    clock_ppm: float = Field(20, description="Scanner's clock behind the amplifier's, millionths.")
+    interference_db: float = Field(28, description="Magnetic fields of the surroundings above those of the brain, dB.")
     motion_mm: float = Field(0.3, ge=0, description="Size of head steps in the scanner, mm.")
 
 
@@ -120,6 +132,9 @@ class SourceConfig(Frozen):
     columns: ColumnsConfig | None = Field(None, description="Layout of csv and arff files.")
     t_r: float | None = Field(None, gt=0, description="Repetition time, s, where neither sidecar nor header has it.")
     atlas: str | None = Field(None, description="Atlas of this dataset, instead of preprocess.bold.atlas.")
+    scanner_t_r: float | None = Field(
+        None, gt=0, description="EEG was recorded in a scanner with this repetition time, s; its artefacts are removed."
+    )
 
 
 class IngestConfig(Frozen):
@@ -149,9 +164,39 @@ class MeegConfig(Frozen):
     noisy_z: float = Field(
         5.0, gt=0, description="A channel whose log SD is this many robust SDs above the others is noisy."
     )
-    ocular: bool = Field(True, description="Take blinks and eye movements out of EEG by independent components.")
+    gradient: Literal["average", "none"] = Field(
+        "average", description="Take the gradients of a scanner out of EEG that was recorded in one (scanner_t_r)."
+    )
+    cardiac: Literal["obs", "none"] = Field(
+        "obs", description="Take heartbeats out of EEG that was recorded in a scanner."
+    )
+    magnetic: Literal["auto", "maxwell", "reference", "hfc", "ssp", "none"] = Field(
+        "auto",
+        description="Take magnetic fields of the surroundings out of MEG: signal space separation, reference coils, "
+        "homogeneous field correction or signal space projection; auto takes what the coils allow.",
+    )
+    bridged_share: float | None = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Electrodes whose difference has a smaller share of their SD are bridged; null does not look.",
+    )
+    uncorrelated: float | None = Field(
+        0.3,
+        gt=0,
+        lt=1,
+        description="An EEG channel that correlates less with those closest to it is bad; null does not look.",
+    )
+    ocular: Literal["ica", "regression", "none"] = Field(
+        "ica", description="Take blinks and eye movements out of EEG: independent components, or regression on EOG."
+    )
     ocular_correlation: float = Field(
         0.5, gt=0, le=1, description="A component that goes this closely with EOG or frontal electrodes is of the eyes."
+    )
+    burst_z: float | None = Field(
+        6.0,
+        gt=0,
+        description="Robust SDs above its usual amplitude in 1 s that reject a window; null rejects none.",
     )
     interpolate: bool = Field(True, description="Interpolate bad channels from their neighbours' positions.")
     mantissa_bits: int | None = Field(
@@ -180,12 +225,32 @@ class BoldConfig(Frozen):
     atlas: str = Field(
         "template64", description="template<N>, grid<mm>, schaefer<N>, difumo<N>, aal, or a NIfTI of labels."
     )
+    realign: Literal["auto", "never", "always"] = Field(
+        "auto", description="Bring the volumes to one place; auto: where no motion parameters came with the series."
+    )
+    slice_timing: Literal["start", "middle", "none"] = Field(
+        "start",
+        description="Moment of the repetition time that all slices are brought to, where the sidecar has their times.",
+    )
+    smooth_mm: float | None = Field(None, gt=0, description="Gaussian smoothing, mm FWHM; null does not smooth.")
     detrend: bool = Field(True, description="Remove a linear trend from each voxel.")
     low_pass: float | None = Field(0.1, gt=0, description="Hz; null keeps all.")
     high_pass: float | None = Field(0.008, gt=0, description="Hz; null keeps all.")
-    confounds: tuple[str, ...] = Field((), description="Confound columns (prefixes) that are regressed out.")
+    confounds: tuple[str, ...] = Field(
+        (),
+        description="Confound columns (prefixes) that are regressed out; a_comp_cor, global_signal, white_matter and "
+        "csf are computed where the table lacks them.",
+    )
+    n_comp_cor: int = Field(5, ge=1, description="Components of aCompCor, where they are computed.")
+    max_fd: float | None = Field(
+        None, gt=0, description="Volumes that moved further than this (FD, mm) do not count; null keeps all."
+    )
+    max_censored: float = Field(
+        0.5, gt=0, le=1, description="A larger share of volumes beyond max_fd quarantines the recording."
+    )
     min_volumes: int = Field(10, ge=2, description="Fewer volumes than this quarantine the recording.")
     min_voxels: int = Field(3, ge=1, description="A parcel with fewer voxels is NaN.")
+    min_coverage: float = Field(0.5, ge=0, le=1, description="A parcel of which a smaller share was measured is NaN.")
 
     @model_validator(mode="after")
     def _band(self) -> Self:

@@ -6,15 +6,28 @@ one (`from_artifact`). Provenance is added by the job that writes the store.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from neuroloom.artifacts import Artifact
 
 Array = np.ndarray
+BRAIN = ("eeg", "mag", "grad")  # types of the channels that the brain is measured with
 PLANAR_COILS = (2, 3011, 3012, 3013, 3014)  # FIFF coil types of planar gradiometers
+
+
+class Signal(Protocol):
+    """Channels by times: a NumPy array, a Zarr array or a stream."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, samples."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """A piece: `[:, first:stop]`."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,8 @@ class Recording:
 
     Attributes
     ----------
-    signal_CT : float32 array
-        In the unit of each channel (`units`): V, T or T/m.
+    signal_CT : float32 array, Zarr array or stream
+        In the unit of each channel (`units`): V, T or T/m. Read it in pieces, `[:, first:stop]`.
     sfreq : float
         Hz.
     ch_names, ch_types, units, status : list of str
@@ -83,9 +96,13 @@ class Recording:
         Hz; None where neither the file nor the study says.
     reference : str
         EEG reference in words, `unknown` where the file does not say.
+    window_status : sequence of str
+        One per window of the store: `good` or `rejected: <reason>`; empty before preprocessing.
+    mixing : tuple of array and list of str, or None
+        The matrix that this signal is made with from the channels that are named.
     """
 
-    signal_CT: Array
+    signal_CT: Signal
     sfreq: float
     ch_names: list[str]
     ch_types: list[str]
@@ -96,6 +113,8 @@ class Recording:
     events: Events = field(default_factory=Events.none)
     line_freq: float | None = None
     reference: str = "unknown"
+    window_status: Sequence[str] = ()
+    mixing: tuple[Array, list[str]] | None = None
 
     @property
     def position_C3(self) -> Array:
@@ -118,7 +137,7 @@ class Recording:
         """Back from an opened artifact."""
         text = {name: list(artifact.read(name)) for name in ("channel", "type", "unit", "status")}
         return cls(
-            signal_CT=artifact.read("signal"),
+            signal_CT=artifact["signal"],
             sfreq=artifact.attrs["sfreq"],
             ch_names=text["channel"],
             ch_types=text["type"],
@@ -129,12 +148,18 @@ class Recording:
             events=Events.from_artifact(artifact),
             line_freq=artifact.attrs["line_freq"],
             reference=artifact.attrs["reference"],
+            window_status=list(artifact.read("window_status")) if artifact.has("window_status") else (),
+            mixing=(artifact.read("mixing"), list(artifact.read("input"))) if artifact.has("mixing") else None,
         )
 
     def arrays(self) -> dict[str, Any]:
         """Arrays of the artifact, by name."""
+        windows = {"window_status": self.window_status} if len(self.window_status) else {}
+        mixing = {"mixing": self.mixing[0], "input": self.mixing[1]} if self.mixing else {}
         return {
             "signal": self.signal_CT,
+            **windows,
+            **mixing,
             "channel": self.ch_names,
             "type": self.ch_types,
             "unit": self.units,
@@ -154,21 +179,9 @@ class Recording:
         """Indices of the channels of the given types."""
         return np.flatnonzero(np.isin(self.ch_types, ch_types))
 
-    def pick(self, *ch_types: str) -> Self:
-        """The recording without channels of other types."""
-        kept = self.picks(*ch_types)
-        if len(kept) == len(self.ch_names):
-            return self
-        return replace(
-            self,
-            signal_CT=self.signal_CT[kept],
-            ch_names=[self.ch_names[at] for at in kept],
-            ch_types=[self.ch_types[at] for at in kept],
-            units=[self.units[at] for at in kept],
-            status=[self.status[at] for at in kept],
-            coil_C=self.coil_C[kept],
-            loc_C12=self.loc_C12[kept],
-        )
+    def load(self) -> Self:
+        """The recording with its signal in memory."""
+        return replace(self, signal_CT=np.asarray(self.signal_CT[:, :]))
 
 
 @dataclass(frozen=True)
@@ -189,6 +202,9 @@ class Volumes:
         Brain mask given with the data, on the same grid.
     notes : tuple of str
         What was ignored or changed on the way, for the QC row.
+    slice_time_Z : array or None
+        When each slice along `slice_axis` was measured, s from the start of a volume; None where unknown.
+    slice_axis : int
     """
 
     bold_XYZV: Array
@@ -199,6 +215,8 @@ class Volumes:
     confounds: Confounds
     events: Events = field(default_factory=Events.none)
     notes: tuple[str, ...] = ()
+    slice_time_Z: Array | None = None
+    slice_axis: int = 2
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
@@ -208,10 +226,12 @@ class Volumes:
             affine_44=np.array(artifact.attrs["affine"]),
             t_r=artifact.attrs["t_r"],
             space=artifact.attrs["space"],
-            mask_XYZ=artifact.read("mask").astype(bool) if "mask" in artifact.manifest["arrays"] else None,
+            mask_XYZ=artifact.read("mask").astype(bool) if artifact.has("mask") else None,
             confounds=Confounds.from_artifact(artifact),
             events=Events.from_artifact(artifact),
             notes=tuple(artifact.attrs.get("series_notes", ())),
+            slice_time_Z=np.array(times) if (times := artifact.attrs.get("slice_times")) else None,
+            slice_axis=artifact.attrs.get("slice_axis", 2),
         )
 
     def arrays(self) -> dict[str, Any]:
@@ -221,8 +241,15 @@ class Volumes:
 
     def attrs(self) -> dict[str, Any]:
         """Root attributes of the artifact."""
-        affine = np.asarray(self.affine_44).tolist()
-        return {"t_r": float(self.t_r), "affine": affine, "space": self.space, "series_notes": list(self.notes)}
+        times = None if self.slice_time_Z is None else self.slice_time_Z.tolist()
+        return {
+            "t_r": float(self.t_r),
+            "affine": np.asarray(self.affine_44).tolist(),
+            "space": self.space,
+            "series_notes": list(self.notes),
+            "slice_times": times,
+            "slice_axis": self.slice_axis,
+        }
 
 
 @dataclass(frozen=True)
@@ -245,6 +272,10 @@ class ParcelSeries:
         `%` (change from the parcel's mean) or `as stored`.
     notes : tuple of str
         What was ignored or changed on the way, for the QC row.
+    coverage_P : float array or None
+        Share of each parcel's atlas voxels that were measured; None for a table of series.
+    start_time : float
+        s from the start of a volume to the moment that its value stands for.
     """
 
     bold_PV: Array
@@ -259,6 +290,8 @@ class ParcelSeries:
     events: Events = field(default_factory=Events.none)
     unit: str = "as stored"
     notes: tuple[str, ...] = ()
+    coverage_P: Array | None = None
+    start_time: float = 0.0
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
@@ -272,13 +305,17 @@ class ParcelSeries:
             confounds=Confounds.from_artifact(artifact),
             events=Events.from_artifact(artifact),
             notes=tuple(artifact.attrs.get("series_notes", ())),
+            coverage_P=artifact.read("coverage") if artifact.has("coverage") else None,
+            start_time=artifact.attrs.get("start_time", 0.0),
             **facts,
         )
 
     def arrays(self) -> dict[str, Any]:
         """Arrays of the artifact, by name."""
+        coverage = {} if self.coverage_P is None else {"coverage": self.coverage_P}
         return {
             "bold": self.bold_PV,
+            **coverage,
             "parcel": self.parcels,
             "centroid": self.centroid_P3,
             "n_voxels": self.n_voxels_P,
@@ -295,4 +332,5 @@ class ParcelSeries:
             "space": self.space,
             "unit": self.unit,
             "series_notes": list(self.notes),
+            "start_time": float(self.start_time),
         }

@@ -13,7 +13,7 @@ from neuroloom.signals.ingest import to_recording
 
 def mnes(recording: Recording, bads: list[str], ch_type: str, origin: tuple[float, float, float] | str) -> np.ndarray:
     picks = recording.picks(ch_type)
-    raw = mne.io.RawArray(recording.signal_CT[picks].astype(float), to_info(recording, picks), verbose="error")
+    raw = mne.io.RawArray(recording.load().signal_CT[picks].astype(float), to_info(recording, picks), verbose="error")
     raw.info["bads"] = bads
     return raw.interpolate_bads(reset_bads=False, origin=origin, verbose="error").get_data(picks=bads)
 
@@ -23,7 +23,7 @@ def test_eeg_equals_mnes_splines(recording: Recording) -> None:
     weights, bad, good = interpolation_matrix(recording, bads, "eeg")
     assert [recording.ch_names[at] for at in bad] == bads
     theirs = mnes(recording, bads, "eeg", "auto")
-    np.testing.assert_allclose(weights @ recording.signal_CT[good], theirs, atol=1e-3 * theirs.std())
+    np.testing.assert_allclose(weights @ recording.load().signal_CT[good], theirs, atol=1e-3 * theirs.std())
 
 
 def test_meg_equals_mnes_field_mapping(real_data: Path) -> None:
@@ -32,7 +32,7 @@ def test_meg_equals_mnes_field_mapping(real_data: Path) -> None:
     bads = ["MEG 0112", "MEG 2443"]
     weights, _, good = interpolation_matrix(recording, bads, "grad")
     theirs = mnes(recording, bads, "grad", (0.0, 0.0, 0.04))
-    np.testing.assert_allclose(weights @ recording.signal_CT[good], theirs, atol=1e-3 * theirs.std())
+    np.testing.assert_allclose(weights @ recording.load().signal_CT[good], theirs, atol=1e-3 * theirs.std())
 
 
 def test_meg_in_the_head_frame_equals_the_file_in_the_device_frame(real_data: Path) -> None:
@@ -43,5 +43,5 @@ def test_meg_in_the_head_frame_equals_the_file_in_the_device_frame(real_data: Pa
     weights, _, good = interpolation_matrix(recording, ["MEG 0113", "MEG 2443"], "grad")
     raw.info["bads"] = ["MEG 0113", "MEG 2443"]
     theirs = raw.pick("grad", exclude=[]).interpolate_bads(origin=(0.0, 0.0, 0.04), verbose="error")
-    ours = weights @ recording.signal_CT[good]
+    ours = weights @ recording.load().signal_CT[good]
     np.testing.assert_allclose(ours[0], theirs.get_data(picks="MEG 0113")[0], atol=1e-3 * ours.std())

@@ -1,17 +1,20 @@
 """Real BOLD: ds005 (native, old confounds), Haxby runs (coarse voxels, one slice) and ABIDE parcel tables."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from neuroloom.artifacts import open_artifact, write_artifact
+from neuroloom.bold.confounds import framewise_displacement
 from neuroloom.bold.parcels import load_atlas
 from neuroloom.bold.preprocess import preprocess_bold, preprocess_parcels
 from neuroloom.bold.reading import bold_source_files, read_bold
+from neuroloom.bold.realign import estimate_motion
 from neuroloom.config import BoldConfig, SourceConfig
 from neuroloom.quarantine import UnusableRecording
-from neuroloom.records import ParcelSeries, Volumes
+from neuroloom.records import Confounds, ParcelSeries, Volumes
 
 NOTHING = SourceConfig()
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
@@ -74,7 +77,29 @@ def test_ds005_refuses_a_template_atlas_and_takes_a_grid(ds005: Path, tmp_path: 
     write_artifact(store, "bold", arrays=series.arrays(), attrs=series.attrs())
     back = ParcelSeries.from_artifact(open_artifact(store, "bold"))
     np.testing.assert_array_equal(back.bold_PV, series.bold_PV)
+    np.testing.assert_array_equal(back.coverage_P, series.coverage_P)
+    assert series.coverage_P is not None
+    assert series.coverage_P.max() <= 1
     assert (back.notes, back.parcels, back.atlas_sha256) == (series.notes, series.parcels, series.atlas_sha256)
+
+
+def test_our_motion_of_ds005_is_that_of_fmriprep_in_its_own_signs(ds005: Path) -> None:
+    """16 volumes that move by a tenth of a millimetre; MCFLIRT counts from the moved to the reference."""
+    volumes = volumes_of(ds005)
+    motion_V6, n_lost = estimate_motion(np.nan_to_num(volumes.bold_XYZV), volumes.affine_44)
+    assert n_lost == 0
+    up_V = volumes.confounds.values_VM[:, volumes.confounds.names.index("trans_z")]
+    assert np.corrcoef(motion_V6[:, 2], up_V)[0, 1] < -0.9
+    assert np.nanmean(framewise_displacement(motion_V6)) < 0.15
+
+
+def test_ds005_without_its_table_is_realigned_and_says_so(ds005: Path) -> None:
+    volumes = replace(volumes_of(ds005), confounds=Confounds.none(16))
+    _, qc = preprocess_bold(
+        volumes=volumes, parcellation=load_atlas("grid25", reference=volumes), config=BoldConfig(confounds=("trans_",))
+    )
+    assert (qc.motion, qc.n_confounds, qc.slice_timing) == ("estimated", 3, "none")
+    assert 0 < qc.fd_mean < 0.15
 
 
 @pytest.mark.parametrize(("name", "atlas", "n_voxels"), [("bold_25mm", "grid50", 84), ("bold_1slice", "grid25", 530)])
@@ -88,6 +113,7 @@ def test_haxby_runs(haxby: Path, name: str, atlas: str, n_voxels: int) -> None:
     assert qc.n_empty_parcels < qc.n_parcels
     assert np.isnan(qc.fd_mean)
     assert "no motion parameters: FD is not known" in qc.notes
+    assert any(note.startswith("not realigned: ") for note in qc.notes)
     assert 100 < qc.tsnr_median < 250
 
 

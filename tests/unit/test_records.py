@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from neuroloom.records import Recording
+from neuroloom.signals.streams import pick
 
 
 def test_orientation_is_the_normal_of_a_coil_or_the_direction_of_a_planar_difference(recording: Recording) -> None:
@@ -16,8 +17,8 @@ def test_orientation_is_the_normal_of_a_coil_or_the_direction_of_a_planar_differ
 
 def test_picking_keeps_all_lists_together(recording: Recording) -> None:
     types = ["misc" if at % 2 else "eeg" for at in range(19)]
-    picked = replace(recording, ch_types=types).pick("eeg")
+    picked = pick(replace(recording, ch_types=types), "eeg")
     assert picked.ch_names == recording.ch_names[::2]
-    np.testing.assert_array_equal(picked.signal_CT, recording.signal_CT[::2])
+    np.testing.assert_array_equal(picked.load().signal_CT, recording.signal_CT[::2])
     np.testing.assert_array_equal(picked.loc_C12, recording.loc_C12[::2])
-    assert recording.pick("eeg") is recording, "nothing to leave out, nothing to copy"
+    assert pick(recording, "eeg") is recording, "nothing to leave out, nothing to copy"

@@ -1,10 +1,13 @@
 """A study in which some recordings cannot be used: nothing is lost, everything is said, the rest goes on."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from neuroloom.artifacts import open_artifact
 
 from .conftest import run_snakemake
 
@@ -15,14 +18,34 @@ REASONS = {
     "04": ("ingest_meeg", "eeg amplitude is"),
     "05": ("preprocess_meeg", "4 of 8 channels are bad"),
     "06": ("ingest_bold", "repetition times disagree"),
+    "07": ("ingest_meeg", "no positions for Fp1, Fp2"),
+    "08": ("preprocess_meeg", "no trigger repeats every 2 s"),
 }
+STUDIES = {"07": "bare", "08": "scanner"}
+
+
+def make_data(rng: np.random.Generator) -> np.ndarray:
+    """Half of it is common to all channels, as on a head."""
+    return rng.standard_normal((len(NAMES), 100 * 30)) + rng.standard_normal(100 * 30)
+
+
+def write_gaps(path: Path) -> None:
+    """A tenth of the samples is missing: 8 % of each channel here and there, and a quarter of one in a row."""
+    import mne
+
+    rng = np.random.default_rng(1)
+    data = 20e-6 * make_data(rng)
+    data[rng.random(data.shape) < 0.08] = np.nan
+    data[2, 500:1250] = np.nan
+    raw = mne.io.RawArray(data, mne.create_info(list(NAMES), 100.0, "eeg"), verbose="error")
+    raw.save(path, verbose="error")
 
 
 def write_edf(path: Path, *, scale: float = 20.0, n_dead: int = 0) -> None:
     import edfio
 
     rng = np.random.default_rng(0)
-    data = scale * rng.standard_normal((len(NAMES), 100 * 30))
+    data = scale * make_data(rng)
     data[:n_dead] = 0
     top = max(float(np.abs(data).max()), 1.0)
     signals = [
@@ -53,14 +76,23 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_edf(folder / "04.edf", scale=20e3)
     write_edf(folder / "05.edf", n_dead=4)
     write_nifti(folder / "06_bold.nii.gz")
-    files = {f"{n:02d}": ("eeg", f"{n:02d}.edf") for n in range(1, 6)} | {"06": ("bold", "06_bold.nii.gz")}
-    lines = [f"faults\ta\t{name}\tn/a\trest\tn/a\t{modality}\t{path}" for name, (modality, path) in files.items()]
+    write_edf(folder / "07.edf")
+    write_edf(folder / "08.edf")
+    write_gaps(folder / "09_raw.fif")
+    files = {f"{n:02d}": ("eeg", f"{n:02d}.edf") for n in (1, 2, 3, 4, 5, 7, 8)}
+    files |= {"06": ("bold", "06_bold.nii.gz"), "09": ("eeg", "09_raw.fif")}
+    lines = [
+        f"{STUDIES.get(name, 'faults')}\ta\t{name}\tn/a\trest\tn/a\t{modality}\t{path}"
+        for name, (modality, path) in files.items()
+    ]
     header = "study\tsite\tsubject\tsession\ttask\trun\tmodality\tpath"
     (folder / "recordings.tsv").write_text("\n".join([header, *lines]) + "\n")
     for name, limit in (("many", 0.9), ("few", 0.5)):
         (folder / f"{name}.yaml").write_text(
             f"study: {{name: faults, recordings: recordings.tsv}}\nquarantine: {{max_fraction: {limit}}}\n"
-            "sources: {faults: {montage: colin27_1020, line_freq: 50}}\n"
+            "sources:\n"
+            "  faults: {montage: colin27_1020, line_freq: 50}\n"
+            "  scanner: {montage: colin27_1020, line_freq: 50, scanner_t_r: 2.0}\n"
             "preprocess: {meeg: {h_freq: 40}}\n"
         )
     return folder
@@ -73,10 +105,20 @@ def tables(study: Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_parquet(path) for path in (study / "results/faults/tables").glob("*.parquet")}
 
 
-def test_the_good_recording_is_an_artifact_and_the_others_have_a_row(tables: dict[str, pd.DataFrame]) -> None:
+def test_good_recordings_are_artifacts_and_the_others_have_a_row(tables: dict[str, pd.DataFrame]) -> None:
     recordings = tables["recordings"].set_index("subject")["status"]
-    assert dict(recordings) == {"01": "artifact", **dict.fromkeys(REASONS, "quarantined")}
+    assert dict(recordings) == {"01": "artifact", "09": "artifact", **dict.fromkeys(REASONS, "quarantined")}
     assert len(tables["quarantine"]) == len(REASONS)
+
+
+def test_a_recording_with_gaps_is_cleaned(study: Path, tables: dict[str, pd.DataFrame]) -> None:
+    (row,) = tables["qc_meeg"][tables["qc_meeg"]["recording"].str.contains("sub-09_")].to_dict("records")
+    assert row["nan_fraction"] == pytest.approx(0.11, abs=0.02)
+    (reason,) = json.loads(row["bads"]).items()
+    assert reason[0] == "C3"
+    assert reason[1].startswith("missing (3")
+    artifact = open_artifact(study / f"results/faults/preprocess/{row['recording']}.manifest.json")
+    assert np.isfinite(artifact.read("signal")).all()
 
 
 @pytest.mark.parametrize("subject", REASONS)
@@ -99,5 +141,5 @@ def test_more_than_the_limit_stops_the_run_with_the_report_written(
 ) -> None:
     run = run_snakemake(study, "--cores", "1", config=study / "few.yaml")
     assert run.returncode != 0
-    assert "5 of 6 recordings were quarantined, more than quarantine.max_fraction = 0.5 allows" in run.stdout
+    assert "7 of 9 recordings were quarantined, more than quarantine.max_fraction = 0.5 allows" in run.stdout
     assert (study / "results/faults/report.html").exists()

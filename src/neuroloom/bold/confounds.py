@@ -75,6 +75,13 @@ def read_confounds(path: Path, *, n_volumes: int) -> tuple[Confounds, list[str]]
     return Confounds(names, numbers.to_numpy(np.float32)), notes
 
 
+def with_columns(confounds: Confounds, names: list[str], values_VM: Array) -> Confounds:
+    """The table with more columns; columns of the same name are replaced."""
+    kept = [at for at, name in enumerate(confounds.names) if name not in names]
+    values_VM = np.concatenate([confounds.values_VM[:, kept], np.asarray(values_VM, np.float32)], axis=1)
+    return Confounds([*(confounds.names[at] for at in kept), *names], values_VM)
+
+
 def today_name(name: str) -> str:
     """Today's fMRIPrep name of a confound column; unknown names stay."""
     match = re.fullmatch(r"([A-Za-z]+?)(\d+)", name)
@@ -111,13 +118,18 @@ def select_confounds(confounds: Confounds, prefixes: tuple[str, ...], *, file: s
     return names, filled_VM
 
 
+def has_motion(confounds: Confounds) -> bool:
+    """Whether all six motion parameters are in the table."""
+    return set(MOTION) <= set(confounds.names)
+
+
 def motion_displacement(confounds: Confounds) -> Array | None:
     """Framewise displacement (V,), mm, first volume NaN; None without a column of it and without motion parameters."""
     column = dict(zip(confounds.names, confounds.values_VM.T, strict=True))
     given = column.get("framewise_displacement")
     if given is not None and not np.isnan(given).all():
         return given.astype(float)
-    if not set(MOTION) <= column.keys():
+    if not has_motion(confounds):
         return None
     return framewise_displacement(np.stack([column[name] for name in MOTION], axis=1))
 

@@ -12,6 +12,7 @@ from neuroloom.records import Array, Volumes
 
 # Erosion by two voxels eats a thin slab, or a brain of large voxels.
 _OPENING_MM, _OPENING_VOXELS = 5.0, 10
+_TEMPLATE_BRAIN = 0.2  # intensity, as in nilearn's load_mni152_brain_mask
 
 
 def brain_mask(volumes: Volumes, *, file: str = "BOLD volumes") -> tuple[Array, str]:
@@ -65,7 +66,8 @@ def _template_mask(volumes: Volumes) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an empty mask is an error of ours
-            mask = compute_brain_mask(_image(grid_XYZ, volumes.affine_44))
+            # The template has no skull: opening would eat gyri of the rim, a higher threshold the ventricles.
+            mask = compute_brain_mask(_image(grid_XYZ, volumes.affine_44), threshold=_TEMPLATE_BRAIN, opening=False)
     except BoundingBoxError:
         return grid_XYZ > 0
     return mask.get_fdata() > 0

@@ -1,33 +1,34 @@
-"""From BOLD volumes to clean parcel series: mask, parcel means, percent change, trend, filter and confounds, QC."""
+"""From BOLD volumes to clean parcel series: preparation, mask, parcel means, censoring, cleaning, QC."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from neuroloom.bold.confounds import motion_displacement, select_confounds
+from neuroloom.bold.cleaning import Cleaned, clean_parcels, usable_band
+from neuroloom.bold.compcor import add_nuisance
+from neuroloom.bold.confounds import has_motion, motion_displacement
 from neuroloom.bold.masking import brain_mask
 from neuroloom.bold.parcels import Parcellation
+from neuroloom.bold.preparation import Prepared, prepare_volumes
 from neuroloom.bold.quality import BoldQc, carpet, mean_spectrum, standardised_dvars, temporal_snr
+from neuroloom.bold.scrubbing import censored_volumes, kept_volumes, with_censored
 from neuroloom.config import BoldConfig
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import Array, Confounds, ParcelSeries, Volumes
-
-# The filter's default padding is up to 33 volumes; a shorter series has no more than itself to be padded with.
-_FILTER_PADDING = 33
 
 
 def preprocess_bold(
     *, volumes: Volumes, parcellation: Parcellation, config: BoldConfig, file: str = "BOLD volumes"
 ) -> tuple[ParcelSeries, BoldQc]:
-    """Mask, parcellate and clean a 4-D series.
+    """Realign, mask, parcellate and clean a 4-D series.
 
-    The atlas is brought to the grid of the series (nearest voxel), a parcel is the mean of its voxels inside the brain
-    mask, in percent of change from its mean over time; then trend, band-pass and confounds as in `clean_series`. All
-    these steps are linear, so cleaning parcels equals cleaning voxels and averaging them.
+    After the steps of `prepare_volumes`, the atlas is brought to the grid of the series (nearest voxel), a parcel is
+    the mean of its voxels inside the brain mask, in percent of change from its mean over time; then censoring, trend,
+    band-pass and confounds as in `clean_series`. Without censoring all these are linear, so cleaning parcels equals
+    cleaning voxels and averaging them.
 
     Parameters
     ----------
@@ -40,26 +41,35 @@ def preprocess_bold(
     Returns
     -------
     series : ParcelSeries
-        A parcel with fewer than `config.min_voxels` voxels is NaN; `n_voxels_P` says how many it has.
+        A parcel with fewer than `config.min_voxels` voxels, or of which less than `config.min_coverage` was measured,
+        is NaN. All volumes are there; the confound `censored` marks those that do not count (`kept_volumes`).
     qc : BoldQc
 
     Raises
     ------
     UnusableRecording
-        Too few volumes, atlas and series in different spaces, no brain, no filled parcel, confounds that do not exist.
+        Too few volumes, too much motion, atlas and series in different spaces, no brain, no filled parcel, confounds
+        that do not exist.
     """
-    n_volumes = volumes.bold_XYZV.shape[3]
-    _check_volumes(n_volumes, config, file)
+    _check_volumes(volumes.bold_XYZV.shape[3], config, file)
     _check_space(volumes, parcellation, file)
+    prepared = prepare_volumes(volumes, config=config, file=file)
+    n_nan = int((~np.isfinite(volumes.bold_XYZV).all(axis=3)).sum())
+    given, volumes = bool(volumes.confounds.names), prepared.volumes
     mask_XYZ, origin = brain_mask(volumes, file=file)
-    parcel_X = labels_on_grid(parcellation, volumes)[mask_XYZ] - 1
-    voxel_XV = volumes.bold_XYZV[mask_XYZ]
-    means_PV, n_voxels_P = parcel_means(voxel_XV, parcel_X, len(parcellation.names))
-    means_PV[n_voxels_P < config.min_voxels] = np.nan
+    means_PV, n_voxels_P, coverage_P, voxel_XV, parcel_X = _parcellate(volumes, parcellation, mask_XYZ)
+    reasons = _too_little(n_voxels_P, coverage_P, config)
+    means_PV[list(reasons)] = np.nan
     if np.isnan(means_PV).all():
         reason = f"no parcel of {parcellation.name} has {config.min_voxels} voxels inside the brain mask"
+        reason += f" and a coverage of {config.min_coverage:.0%}"
         raise UnusableRecording(file, reason, "Check the affine, take larger parcels, or lower min_voxels")
-    cleaned = clean_parcels(means_PV, t_r=volumes.t_r, confounds=volumes.confounds, config=config, file=file)
+    high_pass, _, _ = usable_band(config, t_r=volumes.t_r, n_volumes=means_PV.shape[1], file=file)
+    confounds, nuisance_notes = add_nuisance(
+        volumes, mask_XYZ, prefixes=config.confounds, n_components=config.n_comp_cor, high_pass=high_pass
+    )
+    chosen, lacking = _choose(config, confounds, given=given)
+    cleaned, confounds, censor_notes = _clean(means_PV, confounds, volumes.t_r, chosen, file)
     series = ParcelSeries(
         bold_PV=cleaned.bold_PV,
         parcels=list(parcellation.names),
@@ -69,38 +79,41 @@ def preprocess_bold(
         atlas=parcellation.name,
         atlas_sha256=parcellation.sha256,
         space=volumes.space,
-        confounds=volumes.confounds,
+        confounds=confounds,
         events=volumes.events,
         unit=cleaned.unit,
-        notes=(*volumes.notes, *cleaned.notes),
+        notes=(*volumes.notes, *nuisance_notes, *lacking, *censor_notes, *cleaned.notes),
+        coverage_P=coverage_P.astype(np.float32),
+        start_time=prepared.start_time,
     )
-    n_nan = int((~np.isfinite(volumes.bold_XYZV).all(axis=3)).sum())
-    too_small = {at: f"{n_voxels_P[at]} voxels" for at in np.flatnonzero(n_voxels_P < config.min_voxels)}
-    facts = {"mask": origin, "n_mask_voxels": len(voxel_XV), "n_nan": n_nan}
-    facts |= {"empty_parcels": _empty_parcels(series, too_small)}
+    facts = {"mask": origin, "n_mask_voxels": len(voxel_XV), "n_nan": n_nan, **_steps(prepared)}
+    facts |= {"coverage_min": float(coverage_P.min()), "empty_parcels": _empty_parcels(series, reasons)}
     return series, _quality(series, cleaned, voxel_XV, parcel_X, facts)
 
 
 def preprocess_parcels(
     *, series: ParcelSeries, config: BoldConfig, file: str = "parcel table"
 ) -> tuple[ParcelSeries, BoldQc]:
-    """Clean a series that came as a table of parcels; mask and atlas are its origin's.
+    """Clean a series that came as a table of parcels; mask, atlas, realignment and slice timing are its origin's.
 
     Parameters, return and errors are those of `preprocess_bold`. A table that holds deviations (its mean is not above
     its SD) keeps its values and their unit.
     """
     _check_volumes(series.bold_PV.shape[1], config, file)
     usable_P = np.isfinite(series.bold_PV).all(axis=1)
-    cleaned = clean_parcels(
-        np.where(usable_P[:, None], series.bold_PV, np.nan).astype(float),
-        t_r=series.t_r,
-        confounds=series.confounds,
-        config=config,
-        file=file,
+    means_PV = np.where(usable_P[:, None], series.bold_PV, np.nan).astype(float)
+    cleaned, confounds, notes = _clean(means_PV, series.confounds, series.t_r, config, file)
+    result = replace(
+        series,
+        bold_PV=cleaned.bold_PV,
+        unit=cleaned.unit,
+        confounds=confounds,
+        notes=(*series.notes, *notes, *cleaned.notes),
     )
-    result = replace(series, bold_PV=cleaned.bold_PV, unit=cleaned.unit, notes=(*series.notes, *cleaned.notes))
-    lost = dict.fromkeys(np.flatnonzero(~usable_P), "no complete, changing series in the table")
-    facts = {"mask": "of the table's origin", "n_mask_voxels": 0, "n_nan": len(lost)}
+    lost = dict.fromkeys(np.flatnonzero(~usable_P).tolist(), "no complete, changing series in the table")
+    motion = "given" if has_motion(series.confounds) else "unknown"
+    facts = {"mask": "of the table's origin", "n_mask_voxels": 0, "n_nan": len(lost), "motion": motion}
+    facts |= {"slice_timing": "none", "smooth_mm": np.nan, "coverage_min": np.nan}
     facts |= {"empty_parcels": _empty_parcels(result, lost)}
     return result, _quality(result, cleaned, series.bold_PV[usable_P], np.flatnonzero(usable_P), facts)
 
@@ -147,130 +160,69 @@ def parcel_means(voxel_XV: Array, parcel_X: Array, n_parcels: int) -> tuple[Arra
     return (membership @ voxel_XV) / np.where(n_voxels_P == 0, np.nan, n_voxels_P)[:, None], n_voxels_P
 
 
-@dataclass(frozen=True)
-class Cleaned:
-    """Parcel series before (`change_PV`) and after (`bold_PV`) cleaning, and what was done."""
-
-    bold_PV: Array
-    change_PV: Array
-    unit: str
-    high_pass: float | None
-    low_pass: float | None
-    n_confounds: int
-    notes: tuple[str, ...]
-
-
-def clean_parcels(
-    means_PV: Array, *, t_r: float, confounds: Confounds, config: BoldConfig, file: str = "parcel series"
-) -> Cleaned:
-    """Percent change, linear trend, band-pass and confounds of parcel means; NaN parcels stay NaN.
+def parcel_coverage(parcellation: Parcellation, mask_XYZ: Array, affine_44: Array) -> Array:
+    """Share of each parcel's atlas voxels whose middle lies in a voxel of the mask, (P,); 0 for a parcel without any.
 
     Parameters
     ----------
-    means_PV : float64 array
-        Parcel means; NaN rows are empty parcels.
-    t_r : float
-        s.
-    confounds : Confounds
-        `config.confounds` chooses the columns.
-    config : BoldConfig
-    file : str
-        Named in errors.
-
-    Raises
-    ------
-    UnusableRecording
-        A confound that its table does not have or that has gaps, no degrees of freedom left, a high-pass above Nyquist.
+    parcellation : Parcellation
+    mask_XYZ : bool array
+        Voxels of the series that were measured and are brain.
+    affine_44 : array
+        Of the series.
     """
-    change_PV, unit = percent_change(means_PV)
-    given = bool(confounds.names)
-    names, values_VM = select_confounds(confounds, config.confounds if given else (), file=file)
-    if len(names) + 2 >= means_PV.shape[1]:
-        reason = f"{len(names)} confounds leave no degree of freedom in {means_PV.shape[1]} volumes"
-        raise UnusableRecording(file, reason, "Choose fewer in preprocess.bold.confounds")
-    high_pass, low_pass, notes = _band(config, t_r=t_r, n_volumes=means_PV.shape[1], file=file)
-    filled = ~np.isnan(change_PV).any(axis=1)
-    bold_PV = np.full(change_PV.shape, np.nan, np.float32)
-    bold_PV[filled] = clean_series(
-        change_PV[filled],
-        t_r=t_r,
-        detrend=config.detrend,
-        high_pass=high_pass,
-        low_pass=low_pass,
-        confounds_VM=values_VM if names else None,
+    voxel_X3 = np.argwhere(parcellation.labels_XYZ > 0)
+    parcel_X = parcellation.labels_XYZ[tuple(voxel_X3.T)] - 1
+    to_series_44 = np.linalg.inv(affine_44) @ parcellation.affine_44
+    index_X3 = np.rint(voxel_X3 @ to_series_44[:3, :3].T + to_series_44[:3, 3]).astype(int)
+    inside_X = ((index_X3 >= 0) & (index_X3 < mask_XYZ.shape)).all(axis=1)
+    inside_X[inside_X] = mask_XYZ[tuple(index_X3[inside_X].T)]
+    count_P, found_P = (
+        np.bincount(parcel_X, weights=weight_X, minlength=len(parcellation.names)) for weight_X in (None, inside_X)
     )
-    if config.confounds and not given:
-        notes.append("no confounds were given: none regressed")
-    if unit != "%":
-        notes.append("the series came without its mean: values are as stored, not percent")
-    return Cleaned(bold_PV, change_PV, unit, high_pass, low_pass, len(names), tuple(notes))
+    return found_P / np.maximum(count_P, 1)
 
 
-def percent_change(means_PV: Array) -> tuple[Array, str]:
-    """Deviation from the mean over time in percent of it, and the unit.
-
-    Where the typical mean does not exceed the SD (residuals, z scores), percent has no meaning: the values stay as
-    they are, and the unit is `as stored`.
-    """
-    mean_P, sd_P = means_PV.mean(axis=1), means_PV.std(axis=1)
-    if not np.nanmedian(mean_P / np.where(sd_P > 0, sd_P, np.nan)) > 1:
-        return means_PV, "as stored"
-    return 100 * (means_PV / np.where(mean_P > 0, mean_P, np.nan)[:, None] - 1), "%"
+def _parcellate(
+    volumes: Volumes, parcellation: Parcellation, mask_XYZ: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Means (P, V), voxels (P,) and coverage (P,) of parcels; series (X, V) and parcel (X,) of the voxels."""
+    parcel_X = labels_on_grid(parcellation, volumes)[mask_XYZ] - 1
+    voxel_XV = volumes.bold_XYZV[mask_XYZ]
+    means_PV, n_voxels_P = parcel_means(voxel_XV, parcel_X, len(parcellation.names))
+    return means_PV, n_voxels_P, parcel_coverage(parcellation, mask_XYZ, volumes.affine_44), voxel_XV, parcel_X
 
 
-def clean_series(
-    series_PV: Array,
-    *,
-    t_r: float,
-    detrend: bool,
-    high_pass: float | None,
-    low_pass: float | None,
-    confounds_VM: Array | None,
-) -> Array:
-    """Trend, band-pass (Butterworth, order 5, forward and back) and confounds, by `nilearn.signal.clean`.
-
-    nilearn detrends and filters signals and confounds alike before it projects the confounds out, so that the
-    regression does not bring filtered frequencies back (Lindquist et al. 2019).
-
-    Returns
-    -------
-    array (P, V)
-        float64, in the unit of the input.
-    """
-    from nilearn.signal import clean
-
-    n_volumes = series_PV.shape[1]
-    padding: dict[str, Any] = {"butterworth__padlen": n_volumes - 1} if n_volumes <= _FILTER_PADDING else {}
-    filtered = high_pass is not None or low_pass is not None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=DeprecationWarning)
-        return clean(
-            series_PV.T,
-            t_r=t_r,
-            detrend=detrend,
-            standardize=None,
-            filter="butterworth" if filtered else False,
-            high_pass=high_pass,
-            low_pass=low_pass,
-            confounds=confounds_VM,
-            **(padding if filtered else {}),
-        ).T
+def _too_little(n_voxels_P: Array, coverage_P: Array, config: BoldConfig) -> dict[int, str]:
+    """Parcels that cannot be trusted, with the reason."""
+    few = {at: f"{n_voxels_P[at]} voxels" for at in np.flatnonzero(n_voxels_P < config.min_voxels).tolist()}
+    cut = np.flatnonzero(coverage_P < config.min_coverage).tolist()
+    return {at: f"{coverage_P[at]:.0%} of it measured, {n_voxels_P[at]} voxels" for at in cut} | few
 
 
-def _band(config: BoldConfig, *, t_r: float, n_volumes: int, file: str) -> tuple[float | None, float | None, list[str]]:
-    """The cut-offs that this series can carry, Hz, and why one was left out."""
-    nyquist, slowest, notes = 0.5 / t_r, 1 / (n_volumes * t_r), []
-    high_pass, low_pass = config.high_pass, config.low_pass
-    if high_pass is not None and high_pass >= nyquist:
-        reason = f"high_pass {high_pass:g} Hz is not below the Nyquist frequency {nyquist:g} Hz (TR {t_r:g} s)"
-        raise UnusableRecording(file, reason, "Lower preprocess.bold.high_pass")
-    if low_pass is not None and low_pass >= nyquist:
-        notes.append(f"low_pass {low_pass:g} Hz skipped: the Nyquist frequency is {nyquist:g} Hz")
-        low_pass = None
-    if high_pass is not None and high_pass < slowest:
-        notes.append(f"high_pass {high_pass:g} Hz skipped: {n_volumes * t_r:g} s are shorter than one period of it")
-        high_pass = None
-    return high_pass, low_pass, notes
+def _choose(config: BoldConfig, confounds: Confounds, *, given: bool) -> tuple[BoldConfig, list[str]]:
+    """Config whose confounds exist. A table that lacks one is refused later; a series without a table does without."""
+    if given:
+        return config, []
+    found = tuple(prefix for prefix in config.confounds if any(name.startswith(prefix) for name in confounds.names))
+    lost = [prefix for prefix in config.confounds if prefix not in found]
+    if not found and lost:
+        return config.model_copy(update={"confounds": ()}), ["no confounds were given: none regressed"]
+    notes = [f"no confounds were given: {', '.join(lost)} not regressed"] if lost else []
+    return config.model_copy(update={"confounds": found}), notes
+
+
+def _clean(
+    means_PV: Array, confounds: Confounds, t_r: float, config: BoldConfig, file: str
+) -> tuple[Cleaned, Confounds, list[str]]:
+    """Clean without the censored volumes, which the confounds then mark."""
+    censored_V, notes = censored_volumes(confounds, config=config, file=file)
+    cleaned = clean_parcels(means_PV, t_r=t_r, confounds=confounds, config=config, censored_V=censored_V, file=file)
+    return cleaned, with_censored(confounds, censored_V) if censored_V.any() else confounds, notes
+
+
+def _steps(prepared: Prepared) -> dict[str, Any]:
+    return {name: getattr(prepared, name) for name in ("motion", "slice_timing", "smooth_mm")}
 
 
 def _check_volumes(n_volumes: int, config: BoldConfig, file: str) -> None:
@@ -319,6 +271,7 @@ def _quality(series: ParcelSeries, cleaned: Cleaned, voxel_XV: Array, parcel_X: 
         dvars_mean=dvars_mean,
         dvars_max=dvars_max,
         n_confounds=cleaned.n_confounds,
+        n_censored=int((~kept_volumes(series.confounds)).sum()),
         high_pass=np.nan if cleaned.high_pass is None else cleaned.high_pass,
         low_pass=np.nan if cleaned.low_pass is None else cleaned.low_pass,
         notes=(*series.notes, *unknown),

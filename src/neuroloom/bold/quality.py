@@ -34,8 +34,18 @@ class BoldQc:
         Framewise displacement (Power et al. 2012), mm; NaN without motion parameters, as `notes` say.
     dvars_mean, dvars_max : float
         Standardised DVARS, see `standardised_dvars`.
+    motion : str
+        `given` with the series, `estimated` here (and the series realigned) or `unknown`.
+    slice_timing : str
+        Moment of the repetition time that slices were brought to, `start` or `middle`; `none` where they were not.
+    smooth_mm : float
+        FWHM; NaN where not smoothed.
+    coverage_min : float
+        Share of the least covered parcel that was measured; NaN for a table.
     n_confounds : int
         Confounds regressed out.
+    n_censored : int
+        Volumes that moved too far to count.
     high_pass, low_pass : float
         Applied, Hz; NaN where none.
     notes : tuple of str
@@ -66,7 +76,12 @@ class BoldQc:
     fd_max: float
     dvars_mean: float
     dvars_max: float
+    motion: str
+    slice_timing: str
+    smooth_mm: float
+    coverage_min: float
     n_confounds: int
+    n_censored: int
     high_pass: float
     low_pass: float
     notes: tuple[str, ...]

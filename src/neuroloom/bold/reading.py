@@ -13,6 +13,7 @@ import pandas as pd
 
 from neuroloom.bold.companions import Companions, entities, find_companions, read_sidecar
 from neuroloom.bold.confounds import read_confounds
+from neuroloom.bold.slice_timing import slice_timing
 from neuroloom.bold.tables import TABLES, read_table
 from neuroloom.config import SourceConfig
 from neuroloom.quarantine import UnusableRecording
@@ -74,15 +75,18 @@ def _read_volumes(path: Path, companions: Companions, source: SourceConfig) -> V
     sidecar = read_sidecar(companions)
     t_r, notes = _repetition_time(path, {**_sidecar_claims(sidecar, path), **_header_claims(image)}, source)
     notes += _header_notes(image)
+    slice_time_Z, slice_axis, slice_notes = slice_timing(path, sidecar, shape=image.shape, t_r=t_r)
     bold_XYZV, bad_notes = _checked_data(path, image)
     mask_XYZ, mask_space, mask_notes = _mask(path, companions.masks, image.shape[:3], affine_44)
     confounds, confound_notes = _confounds(path, companions.confounds, image.shape[3])
     space = _space(path, sidecar, image) or mask_space or "native"
     events, event_notes = _events(companions.events, duration=t_r * image.shape[3])
-    notes += bad_notes + mask_notes + confound_notes + event_notes
+    notes += slice_notes + bad_notes + mask_notes + confound_notes + event_notes
     for note in notes:
         logger.warning("%s: %s", path.name, note)
-    return Volumes(bold_XYZV, affine_44, t_r, space, mask_XYZ, confounds, events, tuple(notes))
+    return Volumes(
+        bold_XYZV, affine_44, t_r, space, mask_XYZ, confounds, events, tuple(notes), slice_time_Z, slice_axis
+    )
 
 
 def _read_parcels(path: Path, companions: Companions, source: SourceConfig) -> ParcelSeries:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuroloom.bold.preprocess import clean_parcels
+from neuroloom.bold.cleaning import clean_parcels
+from neuroloom.bold.scrubbing import kept_volumes
 from neuroloom.config import BoldConfig
 from neuroloom.records import Array, Confounds, ParcelSeries
 from neuroloom.signals.scores import Score
@@ -16,7 +17,7 @@ def score_bold(
     """Correlation with the truth, over the correlation that is left when noise is all that went wrong.
 
     The ceiling is the truth with the noise that averaging over a parcel's voxels leaves (SD 1 / (snr sqrt(voxels))),
-    through the same trend and band-pass, against the truth through them.
+    through the same trend and band-pass, against the truth through them. Censored volumes do not count.
 
     Parameters
     ----------
@@ -40,9 +41,9 @@ def score_bold(
     noise_P1 = 1 / (snr * np.sqrt(np.maximum(series.n_voxels_P, 1)))[:, None]
     noisy_PV = truth_PV + noise_P1 * rng.standard_normal(truth_PV.shape)
     true_PV = cleaned(truth_PV)
-    filled = ~np.isnan(series.bold_PV).any(axis=1)
-    reached_P = _row_correlations(series.bold_PV[filled], true_PV[filled])
-    ceiling_P = _row_correlations(cleaned(noisy_PV)[filled], true_PV[filled])
+    scored = np.ix_(~np.isnan(series.bold_PV).any(axis=1), kept_volumes(series.confounds))
+    reached_P = _row_correlations(series.bold_PV[scored], true_PV[scored])
+    ceiling_P = _row_correlations(cleaned(noisy_PV)[scored], true_PV[scored])
     return [Score("bold", float(np.median(reached_P / ceiling_P)))]
 
 

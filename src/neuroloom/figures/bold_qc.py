@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuroloom.bold.quality import BoldQc
+from neuroloom.bold.scrubbing import kept_volumes
 from neuroloom.figures.style import AFTER, BAD, BEFORE, figure_style
 from neuroloom.records import Array, ParcelSeries
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_MOTION = {"given": "came with the series", "estimated": "found here, series realigned", "unknown": "none"}
 FD_LIMIT_MM = 0.5
 DVARS_LIMIT = 1.5
 
@@ -32,7 +34,7 @@ def plot_bold_qc(qc: BoldQc, series: ParcelSeries, title: str) -> Figure:
     -------
     matplotlib.figure.Figure
         Left, on one time axis: framewise displacement, DVARS, carpet, clean parcel series with their mean. Right:
-        spectra before and after, and the facts.
+        spectra before and after, and the facts. Censored volumes are shaded.
     """
     from matplotlib.figure import Figure
 
@@ -48,6 +50,9 @@ def plot_bold_qc(qc: BoldQc, series: ParcelSeries, title: str) -> Figure:
         _draw_trace(rows[1], time_V, qc.dvars_V, label="DVARS", limit=DVARS_LIMIT, absent="no DVARS")
         _draw_carpet(rows[2], qc)
         _draw_series(rows[3], time_V, series.bold_PV, unit=qc.unit)
+        for at in np.flatnonzero(~kept_volumes(series.confounds)) * qc.t_r:
+            for axes in (rows[0], rows[1], rows[3]):
+                axes.axvspan(at - qc.t_r / 2, at + qc.t_r / 2, color=BAD, alpha=0.15, lw=0)
         for axes in rows[:3]:
             axes.tick_params(labelbottom=False)
         rows[3].set_xlabel("time (s)")
@@ -123,10 +128,15 @@ def _write_facts(axes: Any, qc: BoldQc) -> None:
         f"mask: {qc.mask}" + (f", {qc.n_mask_voxels} voxels" if qc.n_mask_voxels else ""),
         f"tSNR {qc.tsnr_median:.1f}" if np.isfinite(qc.tsnr_median) else "",
         f"FD {qc.fd_mean:.2f} mm, at most {qc.fd_max:.2f} mm" if np.isfinite(qc.fd_mean) else "",
+        f"motion parameters: {_MOTION[qc.motion]}",
+        f"slices brought to the {qc.slice_timing} of the TR" if qc.slice_timing != "none" else "",
+        f"smoothed, {qc.smooth_mm:g} mm FWHM" if np.isfinite(qc.smooth_mm) else "",
+        f"least covered parcel: {qc.coverage_min:.0%}" if np.isfinite(qc.coverage_min) else "",
         f"confounds regressed: {qc.n_confounds}",
+        f"censored: {qc.n_censored} of {qc.n_volumes} volumes" if qc.n_censored else "",
         *qc.notes,
     ]
-    lines = [line for fact in facts for line in textwrap.wrap(fact, 56, subsequent_indent="  ")]
+    lines = [line for fact in filter(None, facts) for line in textwrap.wrap(fact, 56, subsequent_indent="  ")]
     shown = lines if len(lines) <= 13 else [*lines[:12], "..."]
     axes.text(0, 1, "\n".join(shown), transform=axes.transAxes, va="top", fontsize=6)
     axes.set_axis_off()

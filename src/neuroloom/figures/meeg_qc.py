@@ -10,7 +10,7 @@ import numpy as np
 from neuroloom.figures.style import AFTER, BAD, BEFORE, figure_style
 from neuroloom.records import Array, Recording
 from neuroloom.signals.filters import welch_psd
-from neuroloom.signals.preprocess import MeegQc
+from neuroloom.signals.quality import MeegQc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,8 @@ def _plot_spectra(axes: Axes, before: Recording, after: Recording, qc: MeegQc, k
     factor, unit = SHOWN[kind]
     for recording, colour, label in ((before, BEFORE, "before"), (after, AFTER, "after")):
         good = [at for at in recording.picks(kind) if recording.ch_names[at] not in qc.bads]
-        freqs_F, psd_CF = welch_psd(np.nan_to_num(recording.signal_CT[good]), recording.sfreq)
+        freqs_F, psd_CF = welch_psd(recording.signal_CT, recording.sfreq)
+        psd_CF = psd_CF[good]
         low, middle, high = np.percentile(psd_CF[:, 1:] * factor**2, (5, 50, 95), axis=0)
         floor = np.finfo(float).tiny
         axes.fill_between(freqs_F[1:], np.maximum(low, floor), np.maximum(high, floor), color=colour, alpha=0.25, lw=0)
@@ -115,7 +116,7 @@ def _plot_traces(axes: Axes, recording: Recording, qc: MeegQc, kind: str, when: 
     n_times = recording.signal_CT.shape[1]
     length = min(int(SECONDS * recording.sfreq), n_times)
     start = (n_times - length) // 2
-    traces = recording.signal_CT[picks, start : start + length] * factor
+    traces = np.asarray(recording.signal_CT[:, start : start + length])[picks] * factor
     traces = traces - np.nanmedian(traces, axis=1, keepdims=True)
     step = 6 * float(np.nanmedian(np.nanstd(traces, axis=1))) or 1.0
     times = (start + np.arange(length)) / recording.sfreq

@@ -7,11 +7,12 @@ work of filtering twice.
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 
 import numpy as np
 
-from neuroloom.records import Array
+from neuroloom.records import Array, Signal
 
 LINE_CANDIDATES = (50.0, 60.0)
 NOTCH_REACH = 1.0  # Hz from the line to where the notch ends
@@ -45,7 +46,7 @@ def design_kernel(sfreq: float, *, l_freq: float, h_freq: float, notch_freqs: tu
 
 
 def apply_kernel(signal_CT: Array, kernel: Array) -> Array:
-    """Zero-phase filtering; the ends are continued by their point reflection, and by their last value beyond that.
+    """Zero-phase filtering; beyond its ends the signal is continued as in `read_beyond`.
 
     Parameters
     ----------
@@ -57,18 +58,41 @@ def apply_kernel(signal_CT: Array, kernel: Array) -> Array:
     -------
     filtered_CT : float32 array
     """
+    half = len(kernel) // 2
+    wide_CT = read_beyond(signal_CT, -half, signal_CT.shape[1] + half, reach=half)
+    return convolve(wide_CT - signal_CT.mean(axis=1, keepdims=True), kernel)
+
+
+def convolve(wide_CT: Array, kernel: Array) -> Array:
+    """The part of a convolution that needs nothing from outside, (C, T - len(kernel) + 1), float32."""
     from scipy.signal import oaconvolve
 
-    half = len(kernel) // 2
-    reach = min(half, signal_CT.shape[1] - 1)
-    filtered_CT = np.empty(signal_CT.shape, np.float32)
     kernel = kernel.astype(np.float32)
-    for at, signal_T in enumerate(signal_CT):
-        left = 2 * signal_T[0] - signal_T[reach:0:-1]
-        right = 2 * signal_T[-1] - signal_T[-2 : -reach - 2 : -1]
-        padded = np.pad(np.concatenate([left, signal_T, right]), half - reach, mode="edge")
-        filtered_CT[at] = oaconvolve(padded - padded.mean(), kernel, mode="valid")
+    filtered_CT = np.empty((len(wide_CT), wide_CT.shape[1] - len(kernel) + 1), np.float32)
+    for filtered_T, wide_T in zip(filtered_CT, wide_CT, strict=True):  # a channel at a time stays in the cache
+        filtered_T[:] = oaconvolve(wide_T, kernel, mode="valid")
     return filtered_CT
+
+
+def read_beyond(signal: Signal, first: int, stop: int, *, reach: int) -> Array:
+    """Samples `first` to `stop`, which may lie outside: point reflection up to `reach` samples, then the last value."""
+    n_times = signal.shape[1]
+    if first >= 0 and stop <= n_times:
+        return np.asarray(signal[:, first:stop], np.float32)
+    reach = min(reach, n_times - 1)
+    low, high = max(first, 0), min(stop, n_times)
+    low = 0 if first < 0 else min(low, n_times - 1 - reach)
+    high = n_times if stop > n_times else max(high, reach + 1)
+    block_CT = np.asarray(signal[:, low:high], np.float32)
+    left_CN, right_CN = np.empty((len(block_CT), 0), np.float32), np.empty((len(block_CT), 0), np.float32)
+    if first < 0:
+        at = np.minimum(np.arange(-first, max(-stop, 0), -1), reach)
+        left_CN = 2 * block_CT[:, :1] - block_CT[:, at]
+    if stop > n_times:
+        at = np.minimum(np.arange(max(first - n_times, 0), stop - n_times) + 1, reach)
+        right_CN = 2 * block_CT[:, -1:] - block_CT[:, -1 - at]
+    inside = block_CT[:, max(first, 0) - low : max(min(stop, n_times) - low, 0)]
+    return np.concatenate([left_CN, inside, right_CN], axis=1)
 
 
 def resample(signal_CT: Array, *, sfreq: float, new_sfreq: float) -> Array:
@@ -90,7 +114,7 @@ def window_starts(n_times: int, length: int, max_windows: int) -> Array:
     return np.unique(np.linspace(0, n_windows - 1, min(n_windows, max_windows)).astype(int)) * length
 
 
-def welch_psd(signal_CT: Array, sfreq: float, *, seconds: float = 4.0, max_windows: int = 40) -> tuple[Array, Array]:
+def welch_psd(signal_CT: Signal, sfreq: float, *, seconds: float = 4.0, max_windows: int = 40) -> tuple[Array, Array]:
     """Power spectral density from windows spread evenly over the recording.
 
     The median over windows, divided by its bias for Gaussian noise (Allen et al. 2012, gr-qc/0509116), so that a few
@@ -109,10 +133,28 @@ def welch_psd(signal_CT: Array, sfreq: float, *, seconds: float = 4.0, max_windo
     power_WCF = np.empty((len(starts), signal_CT.shape[0], length // 2 + 1))
     scale = 2.0 / (sfreq * (taper**2).sum())
     for power_CF, start in zip(power_WCF, starts, strict=True):
-        window_CT = signal_CT[:, start : start + length].astype(np.float64)
+        window_CT = np.nan_to_num(np.asarray(signal_CT[:, start : start + length], np.float64))
         window_CT -= window_CT.mean(axis=1, keepdims=True)
         power_CF[:] = scale * np.abs(np.fft.rfft(window_CT * taper, axis=1)) ** 2
     return np.fft.rfftfreq(length, 1 / sfreq), np.median(power_WCF, axis=0) / median_bias(len(starts))
+
+
+def window_sd(signal_CT: Signal, sfreq: float, *, seconds: float = 1.0, max_windows: int = 120) -> Array:
+    """Median over windows of the SD of each channel, (C,); windows are spread evenly over the recording.
+
+    Missing samples (NaN) do not count; a channel without any sample in a window has no SD there.
+    """
+    length = max(min(int(seconds * sfreq), signal_CT.shape[1]), 2)
+    starts = window_starts(signal_CT.shape[1], length, max_windows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of channels without any sample
+        sd_WC = np.stack([_sd(np.asarray(signal_CT[:, at : at + length])) for at in starts])
+        return np.asarray(np.nanmedian(sd_WC, axis=0))
+
+
+def _sd(window_CT: Array) -> Array:
+    """np.nanstd takes ten times as long as np.std."""
+    return np.asarray((np.nanstd if np.isnan(window_CT).any() else np.std)(window_CT, axis=1, dtype=np.float64))
 
 
 def median_bias(n_windows: int) -> float:

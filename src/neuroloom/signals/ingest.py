@@ -11,12 +11,12 @@ import numpy as np
 from neuroloom.config import IngestConfig, SourceConfig
 from neuroloom.dims import UNITS
 from neuroloom.quarantine import UnusableRecording
-from neuroloom.records import Array, Events, Recording
-from neuroloom.signals.filters import window_starts
+from neuroloom.records import BRAIN, Array, Events, Recording
+from neuroloom.signals.filters import window_sd
 from neuroloom.signals.names import normalise_names, type_by_name
-from neuroloom.signals.reading import read_sidecar
+from neuroloom.signals.reading import RawStream, read_sidecar
 
-BRAIN = ("eeg", "mag", "grad")
+GRADIENT_FACTOR = 100.0
 logger = logging.getLogger(__name__)
 
 
@@ -28,7 +28,6 @@ def to_recording(
     Parameters
     ----------
     raw : mne.io.BaseRaw
-        Preloaded.
     path : Path
         Named in errors.
     source : SourceConfig
@@ -39,7 +38,7 @@ def to_recording(
     Returns
     -------
     recording : Recording
-        All channels but triggers, in V, T or T/m.
+        All channels but triggers, in V, T or T/m; its signal is read when it is written.
     notes : dict
         What was changed: names in the file, dropped channels with reasons.
 
@@ -56,17 +55,13 @@ def to_recording(
         raise UnusableRecording(path, "no EEG or MEG channel", "Set sources.<study>.types, or correct the sheet")
     in_file = list(kept)
     if dropped:
-        raw.pick(kept)  # copies the signal
+        raw.pick(kept)
     raw.rename_channels(dict(zip(in_file, normalise_names(in_file, file=path), strict=True)), allow_duplicates=False)
     _set_montage(raw, path=path, source=source)
-    signal_CT = np.empty((len(raw.ch_names), raw.n_times), np.float32)
-    for at, row in enumerate(signal_CT):  # by channel, so that there is no second copy in float64
-        row[:] = raw[at][0][0]
     ch_types = raw.get_channel_types()
-    if source.scale != 1.0:
-        signal_CT[np.isin(ch_types, "eeg")] *= source.scale
+    factor_C = np.where(np.isin(ch_types, "eeg"), source.scale, 1.0)
     recording = Recording(
-        signal_CT=signal_CT,
+        signal_CT=RawStream(raw, path=path, factor_C=factor_C),
         sfreq=float(raw.info["sfreq"]),
         ch_names=list(raw.ch_names),
         ch_types=ch_types,
@@ -79,7 +74,7 @@ def to_recording(
         reference=_reference(raw, path, source),
     )
     check_positions(recording, path=path)
-    check_units(recording, path=path, config=config)
+    check_units(recording, path=path, config=config, in_scanner=source.scanner_t_r is not None)
     return recording, {"channel_names_in_file": in_file, "dropped_channels": dropped}
 
 
@@ -158,13 +153,16 @@ def check_positions(recording: Recording, *, path: Path) -> None:
         raise UnusableRecording(path, f"no positions for {', '.join(lost)}", remedy)
 
 
-def check_units(recording: Recording, *, path: Path, config: IngestConfig) -> None:
+def check_units(recording: Recording, *, path: Path, config: IngestConfig, in_scanner: bool = False) -> None:
     """Refuse a recording whose amplitudes cannot be what the unit says.
 
-    The measure is the median over channels of the median SD in 1 s, which drift and bursts do not move.
+    The measure is the median over channels of the median SD in 1 s, which drift and bursts do not move; gradients of a
+    scanner do, by two orders of magnitude.
     """
     sd_C = window_sd(recording.signal_CT, recording.sfreq)
-    ranges = {"eeg": (1e6, *config.plausible_eeg_uv, "µV"), "mag": (1e15, *config.plausible_meg_ft, "fT")}
+    low, high = config.plausible_eeg_uv
+    eeg = (low, high * (GRADIENT_FACTOR if in_scanner else 1))
+    ranges = {"eeg": (1e6, *eeg, "µV"), "mag": (1e15, *config.plausible_meg_ft, "fT")}
     for ch_type, (factor, low, high, unit) in ranges.items():
         picks = recording.picks(ch_type)
         if not len(picks):
@@ -176,14 +174,6 @@ def check_units(recording: Recording, *, path: Path, config: IngestConfig) -> No
             found = f"{ch_type} amplitude is {np.nanmedian(sd[sd > 0]):.3g} {unit} (plausible: {low:g} to {high:g})"
             remedy = "The unit in the file is wrong: set sources.<study>.scale (numbers in µV read as V: 1e-6)"
             raise UnusableRecording(path, found, remedy)
-
-
-def window_sd(signal_CT: Array, sfreq: float, *, seconds: float = 1.0, max_windows: int = 120) -> Array:
-    """Median over windows of the SD of each channel, (C,); windows are spread evenly over the recording."""
-    length = max(min(int(seconds * sfreq), signal_CT.shape[1]), 2)
-    starts = window_starts(signal_CT.shape[1], length, max_windows)
-    windows = np.stack([signal_CT[:, at : at + length].std(axis=1, dtype=np.float64) for at in starts])
-    return np.nanmedian(windows, axis=0) if not np.isnan(windows).all() else np.full(signal_CT.shape[0], np.nan)
 
 
 def _reference(raw: Any, path: Path, source: SourceConfig) -> str:

@@ -1,85 +1,75 @@
-"""First preprocessing of EEG and MEG: notch and band-pass, bad channels, reference, resampling."""
+"""Preprocessing of EEG and MEG of any length: what is learnt from pieces of the recording is applied as it streams.
+
+In time: gradients of a scanner, gaps, one filter for band-pass and mains, resampling, heartbeats in the scanner. In
+space: one matrix for the room's magnetic fields, eyes, bad channels and reference.
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from typing import Any
+from fractions import Fraction
 
 import numpy as np
 
-from neuroloom.config import MeegConfig
+from neuroloom.config import MeegConfig, SourceConfig
 from neuroloom.quarantine import UnusableRecording
-from neuroloom.records import Array, Recording
-from neuroloom.signals.channels import fill_gaps, find_bads, interpolation_matrix
-from neuroloom.signals.filters import apply_kernel, design_kernel, detect_line_freq, line_ratio, resample, welch_psd
-from neuroloom.signals.ingest import BRAIN, window_sd
-from neuroloom.signals.ocular import OcularFit, fit_ocular
+from neuroloom.records import BRAIN, Array, Recording, Signal
+from neuroloom.signals.bads import find_bads
+from neuroloom.signals.filters import design_kernel, detect_line_freq, line_ratio, welch_psd, window_sd
+from neuroloom.signals.magnetic_bads import find_meg_bads
+from neuroloom.signals.mixing import Mixing, fit_mixing
+from neuroloom.signals.quality import MeegQc
+from neuroloom.signals.rejection import Judged, fit_limits
+from neuroloom.signals.scanner import without_gradients, without_heartbeats
+from neuroloom.signals.streams import Filled, Filtered, Mixed, draw_pieces, pick
+from neuroloom.signals.survey import Survey, survey
 
 KEPT = (*BRAIN, "eog", "ecg", "emg")
-MIN_GOOD_TO_INTERPOLATE = 4
+HELPING = ("ref_meg",)
+PIECE_S, MAX_PIECES = 20.0, 20
 
 
 @dataclass(frozen=True)
-class MeegQc:
-    """What preprocessing found and did: one row of the QC table.
+class Timed:
+    """A recording after the steps in time.
 
     Attributes
     ----------
-    bads : dict
-        Channel -> reason.
-    interpolated : list of str
-        Bad channels that were given values from their neighbours; the others stay bad.
-    left_behind : list of str
-        Channels of other types (reference coils, misc), which are in the ingested store only.
-    ocular : list of float
-        Correlation of each removed component with its eye channel.
-    notes : str
-        What could not be done, and why.
+    recording : Recording
+        At the new sampling rate, with all channels that help.
+    pieces : list of array
+        Of its signal; what follows learns from them.
+    found : Survey
+        Of the recording before filtering.
     line_freq : float or None
-        Hz, declared or detected; None where no mains stands out.
-    line_db_before, line_db_after : float
-        Mains above its surroundings, median channel.
+        Hz.
+    line_source : str
+        `declared` or `detected`.
     h_freq : float
-        Low-pass that was applied, Hz.
+        Low-pass, Hz.
     edge_fraction : float
-        Share of samples within half a filter kernel of an end.
-    sd_before, sd_after : dict
-        Median SD in 1 s by channel type, SI units.
+        Share of samples within half a kernel of an end.
+    notes : list of str
     """
 
-    n_channels: int
-    duration: float
-    sfreq_in: float
-    sfreq_out: float
-    bads: dict[str, str]
-    interpolated: list[str]
-    left_behind: list[str]
-    ocular: list[float]
-    notes: str
+    recording: Recording
+    pieces: list[Array]
+    found: Survey
     line_freq: float | None
     line_source: str
-    line_db_before: float
-    line_db_after: float
-    l_freq: float
     h_freq: float
     edge_fraction: float
-    nan_fraction: float
-    n_events: int
-    sd_before: dict[str, float]
-    sd_after: dict[str, float]
-
-    def row(self) -> dict[str, Any]:
-        """Scalars of a table row; mappings as JSON."""
-        values = dict(vars(self))
-        values["n_bads"], values["n_ocular"] = len(self.bads), len(self.ocular)
-        for name in ("bads", "interpolated", "left_behind", "ocular", "sd_before", "sd_after"):
-            values[name] = json.dumps(values[name], ensure_ascii=False)
-        return values
+    notes: list[str]
 
 
 def preprocess_meeg(
-    *, recording: Recording, config: MeegConfig, file: str, rng: np.random.Generator
+    *,
+    recording: Recording,
+    config: MeegConfig,
+    source: SourceConfig | None = None,
+    window: float,
+    file: str,
+    rng: np.random.Generator,
 ) -> tuple[Recording, MeegQc]:
     """Clean one recording; everything but brain, ocular, cardiac and muscle channels is left behind.
 
@@ -88,110 +78,86 @@ def preprocess_meeg(
     recording : Recording
         As ingested.
     config : MeegConfig
+    source : SourceConfig, optional
+        Facts about the dataset: whether it was recorded in a scanner.
+    window : float
+        Length of the windows that are judged, s.
     file : str
         Named in errors.
     rng : np.random.Generator
-        Of this recording; draws the start of the decomposition into components.
+        Of this recording; draws the pieces that are learnt from and the start of the decomposition into components.
 
     Returns
     -------
     recording : Recording
-        float32 at `config.sfreq`.
+        float32 at `config.sfreq`. Its signal is computed when it is read, and its `window_status` is filled in then.
     qc : MeegQc
 
     Raises
     ------
     UnusableRecording
-        If more than `max_bad_fraction` of the brain channels are bad.
+        If more than `max_bad_fraction` of the brain channels are bad, or the triggers of a scanner are missing.
     """
-    left_behind = [name for name, kind in zip(recording.ch_names, recording.ch_types, strict=True) if kind not in KEPT]
-    recording = recording.pick(*KEPT)
-    raw_CT = recording.signal_CT
-    signal_CT = fill_gaps(raw_CT)
-    brain = recording.picks(*BRAIN)
-    freqs_F, psd_CF = _brain_psd(recording, signal_CT)
-    line_freq, line_source = _line(recording, freqs_F, psd_CF)
-    h_freq = min(config.h_freq, 0.9 * recording.sfreq / 2)
-    kernel = _kernel(recording.sfreq, line_freq if config.notch else None, config, h_freq)
-    filtered_CT = apply_kernel(signal_CT, kernel)
-    bads = find_bads(recording, raw_CT, filtered_CT, config=config)
-    _check_bads(recording, bads, config, file)
-    eyes = remove_ocular(recording, filtered_CT, bads, config=config, rng=rng)
-    interpolated = interpolate(recording, filtered_CT, list(bads)) if config.interpolate else []
-    status = [_status(name, bads, interpolated) for name in recording.ch_names]
-    if config.reference == "average":
-        average_reference(recording, filtered_CT, status)
-    clean = replace(
-        recording,
-        signal_CT=round_mantissa(
-            resample(filtered_CT, sfreq=recording.sfreq, new_sfreq=config.sfreq), config.mantissa_bits
-        ),
-        sfreq=config.sfreq,
-        status=status,
-        line_freq=line_freq,
-        reference="average" if config.reference == "average" else recording.reference,
+    timed = steps_in_time(recording, config=config, source=source or SourceConfig(), file=file, rng=rng)
+    sample_CT = np.concatenate(timed.pieces, axis=1)
+    bads = find_bads(timed.recording, timed.found, sample_CT, config=config)
+    if config.magnetic != "none":
+        bads |= find_meg_bads(timed.recording, sample_CT, bads)
+    _check_bads(timed.recording, bads, config, file)
+    mixing = fit_mixing(timed.recording, timed.pieces, bads, config=config, rng=rng)
+    clean, pieces = _mixed(timed, mixing, config)
+    clean = _judged(clean, pieces, window, config)
+    return clean, _quality(recording, timed, bads, mixing, clean, np.concatenate(pieces, axis=1), config)
+
+
+def steps_in_time(
+    recording: Recording, *, config: MeegConfig, source: SourceConfig, file: str, rng: np.random.Generator
+) -> Timed:
+    """All that is done to each channel by itself, as a stream, and the pieces that are learnt from."""
+    recording, notes = without_gradients(
+        pick(recording, *KEPT, *HELPING), t_r=source.scanner_t_r, config=config, file=file, rng=rng
     )
-    after_F, after_CF = _brain_psd(clean, clean.signal_CT)
-    qc = MeegQc(
-        n_channels=len(brain),
-        duration=raw_CT.shape[1] / recording.sfreq,
-        sfreq_in=recording.sfreq,
-        sfreq_out=config.sfreq,
-        bads=bads,
-        interpolated=interpolated,
-        left_behind=left_behind,
-        ocular=eyes.correlations,
-        notes=eyes.note,
-        line_freq=line_freq,
-        line_source=line_source,
-        line_db_before=line_ratio(freqs_F, psd_CF, line_freq) if line_freq else float("nan"),
-        line_db_after=line_ratio(after_F, after_CF, line_freq) if line_freq else float("nan"),
-        l_freq=config.l_freq,
-        h_freq=h_freq,
-        edge_fraction=min((len(kernel) - 1) / raw_CT.shape[1], 1.0),
-        nan_fraction=float(np.mean([np.isnan(raw_CT[at]).mean() for at in brain])),
-        n_events=len(recording.events.label),
-        sd_before=_median_sd(recording, signal_CT, recording.sfreq),
-        sd_after=_median_sd(clean, clean.signal_CT, clean.sfreq),
-    )
-    return clean, qc
+    found = survey(recording.signal_CT, recording.sfreq)
+    line_freq, line_source = _line(recording, found)
+    kernel, h_freq = time_kernel(recording.sfreq, line_freq, config)
+    signal_CT = filtered(recording.signal_CT, found, kernel, sfreq=recording.sfreq, new_sfreq=config.sfreq)
+    timed = replace(recording, signal_CT=signal_CT, sfreq=config.sfreq)
+    timed, pieces = _with_pieces(timed, rng)
+    if source.scanner_t_r is not None:
+        timed, more = without_heartbeats(timed, config=config, rng=rng)
+        timed, pieces = _with_pieces(timed, rng)
+        notes += more
+    edges = min((len(kernel) - 1) / recording.signal_CT.shape[1], 1.0)
+    return Timed(timed, pieces, found, line_freq, line_source, h_freq, edges, notes)
 
 
-def _brain_psd(recording: Recording, signal_CT: Array) -> tuple[Array, Array]:
-    """Spectrum of the brain channels; they are chosen afterwards, because choosing copies the signal."""
-    freqs_F, psd_CF = welch_psd(signal_CT, recording.sfreq)
-    return freqs_F, psd_CF[recording.picks(*BRAIN)]
+def _with_pieces(recording: Recording, rng: np.random.Generator) -> tuple[Recording, list[Array]]:
+    """Pieces of the signal; the whole of a short recording is kept, so that it is not computed twice."""
+    n_times = recording.signal_CT.shape[1]
+    spans = draw_pieces(n_times, recording.sfreq, seconds=PIECE_S, max_pieces=MAX_PIECES, rng=rng)
+    pieces = [np.asarray(recording.signal_CT[:, first:stop]) for first, stop in spans]
+    return (replace(recording, signal_CT=pieces[0]), pieces) if len(pieces) == 1 else (recording, pieces)
 
 
-def round_mantissa(signal_CT: Array, bits: int | None) -> Array:
-    """Round float32 values to `bits` of their 23 mantissa bits, to even: an error of at most 2^-(bits + 1) of each.
-
-    The bits that are then zero take no space in the store. Ten bits are an error of 0.05 %, 10 nV of a sample of 20 µV:
-    far below the noise of any amplifier.
-    """
-    if bits is None:
-        return signal_CT
-    dropped = 23 - bits
-    below, kept = np.uint32((1 << (dropped - 1)) - 1), ~np.uint32((1 << dropped) - 1)
-    rounded_CT = np.empty_like(signal_CT)
-    for row, signal_T in zip(rounded_CT, signal_CT, strict=True):  # a channel at a time stays in the cache
-        words = signal_T.view(np.uint32)
-        row.view(np.uint32)[:] = (words + (below + ((words >> np.uint32(dropped)) & np.uint32(1)))) & kept
-    return rounded_CT
+def filtered(signal: Signal, found: Survey, kernel: Array, *, sfreq: float, new_sfreq: float) -> Filtered:
+    """Gaps, filter and resampling; nothing is computed yet."""
+    ratio = Fraction(new_sfreq / sfreq).limit_denominator(10_000)  # off by less than 1e-8
+    without_gaps = Filled(signal, sfreq=sfreq, level_C=found.level_C)
+    return Filtered(without_gaps, kernel=kernel, level_C=found.level_C, ratio=ratio)
 
 
-def _line(recording: Recording, freqs_F: Array, psd_CF: Array) -> tuple[float | None, str]:
+def _line(recording: Recording, found: Survey) -> tuple[float | None, str]:
     """Mains of the place: what file or study say, else what the spectrum shows."""
     if recording.line_freq is not None:
         return float(recording.line_freq), "declared"
-    return detect_line_freq(freqs_F, psd_CF), "detected"
+    return detect_line_freq(found.freqs_F, found.psd_CF[recording.picks(*BRAIN)]), "detected"
 
 
-def _kernel(sfreq: float, line_freq: float | None, config: MeegConfig, h_freq: float) -> Array:
-    """Harmonics above the low-pass need no notch of their own."""
-    edge = h_freq + 1.0
-    notches = tuple(np.arange(line_freq, edge, line_freq)) if line_freq else ()
-    return design_kernel(sfreq, l_freq=config.l_freq, h_freq=h_freq, notch_freqs=notches)
+def time_kernel(sfreq: float, line_freq: float | None, config: MeegConfig) -> tuple[Array, float]:
+    """The filter, and its low-pass (Hz); harmonics of mains above the low-pass need no notch of their own."""
+    h_freq = min(config.h_freq, 0.9 * sfreq / 2)
+    notches = tuple(np.arange(line_freq, h_freq + 1.0, line_freq)) if line_freq and config.notch else ()
+    return design_kernel(sfreq, l_freq=config.l_freq, h_freq=h_freq, notch_freqs=notches), h_freq
 
 
 def _check_bads(recording: Recording, bads: dict[str, str], config: MeegConfig, file: str) -> None:
@@ -202,52 +168,68 @@ def _check_bads(recording: Recording, bads: dict[str, str], config: MeegConfig, 
         raise UnusableRecording(file, f"{len(bads)} of {len(picks)} channels are bad ({listed} ...)", remedy)
 
 
-def remove_ocular(
-    recording: Recording, signal_CT: Array, bads: dict[str, str], *, config: MeegConfig, rng: np.random.Generator
-) -> OcularFit:
-    """Take components of the eyes out of the good EEG channels, in place; say what was found."""
-    if not config.ocular or not len(recording.picks("eeg")):
-        return OcularFit(None, np.zeros(0, int), [])
-    seed = int(rng.integers(2**31))
-    fit = fit_ocular(recording, signal_CT, bads, threshold=config.ocular_correlation, seed=seed)
-    if fit.matrix_CC is not None:
-        signal_CT[fit.picks] = fit.matrix_CC @ signal_CT[fit.picks]
-    return fit
+def _mixed(timed: Timed, mixing: Mixing, config: MeegConfig) -> tuple[Recording, list[Array]]:
+    """The recording after the matrix, and its pieces."""
+    recording = replace(timed.recording, status=mixing.status)
+    matrix = mixing.matrix_CC[recording.picks(*KEPT)].astype(np.float32)
+    clean = replace(
+        pick(recording, *KEPT),
+        signal_CT=Mixed(recording.signal_CT, matrix, mantissa_bits=config.mantissa_bits),
+        line_freq=timed.line_freq,
+        reference="average" if config.reference == "average" else recording.reference,
+        mixing=(matrix, recording.ch_names),
+    )
+    return clean, [matrix @ piece_CT for piece_CT in timed.pieces]
 
 
-def interpolate(recording: Recording, signal_CT: Array, bads: list[str]) -> list[str]:
-    """Give bad channels values from their neighbours, in place; return the names of those that were."""
-    done: list[str] = []
-    for ch_type in BRAIN:
-        names = [recording.ch_names[at] for at in recording.picks(ch_type)]
-        lost = [name for name in names if name in bads]
-        if lost and len(names) - len(lost) >= MIN_GOOD_TO_INTERPOLATE:
-            weights, bad_picks, good_picks = interpolation_matrix(recording, lost, ch_type)
-            signal_CT[bad_picks] = weights @ signal_CT[good_picks]
-            done += lost
-    return done
+def _judged(clean: Recording, pieces: list[Array], window: float, config: MeegConfig) -> Recording:
+    """The recording with windows that are judged as they are read."""
+    limits = fit_limits(clean, pieces, z=config.burst_z) if config.burst_z else None
+    if limits is None:
+        return clean
+    judged = Judged(clean.signal_CT, window=round(window * clean.sfreq), limits=limits)
+    return replace(clean, signal_CT=judged, window_status=judged.status)
 
 
-def average_reference(recording: Recording, signal_CT: Array, status: list[str]) -> None:
-    """Subtract the mean of the usable EEG channels from all EEG channels, in place."""
-    eeg = recording.picks("eeg")
-    usable = [at for at in eeg if not status[at].startswith("bad")]
-    if not usable:
-        return
-    weight_C = np.zeros(len(signal_CT), np.float32)
-    weight_C[usable] = 1 / len(usable)
-    mean_T = weight_C @ signal_CT
-    for at in eeg:
-        signal_CT[at] -= mean_T
+def _quality(
+    recording: Recording,
+    timed: Timed,
+    bads: dict[str, str],
+    mixing: Mixing,
+    clean: Recording,
+    after_CT: Array,
+    config: MeegConfig,
+) -> MeegQc:
+    """Figures before, from the survey, and after, from the pieces."""
+    found, line_freq, brain = timed.found, timed.line_freq, timed.recording.picks(*BRAIN)
+    after_F, after_CF = welch_psd(after_CT[clean.picks(*BRAIN)], clean.sfreq)
+    kinds = zip(recording.ch_names, recording.ch_types, strict=True)
+    status = dict(zip(clean.ch_names, clean.status, strict=True))
+    return MeegQc(
+        n_channels=len(brain),
+        duration=recording.signal_CT.shape[1] / recording.sfreq,
+        sfreq_in=recording.sfreq,
+        sfreq_out=config.sfreq,
+        bads=bads,
+        interpolated=[name for name in clean.ch_names if status[name].startswith("interpolated")],
+        left_behind=[name for name, kind in kinds if kind not in KEPT],
+        ocular=mixing.ocular,
+        notes="; ".join([*timed.notes, *mixing.notes]),
+        line_freq=line_freq,
+        line_source=timed.line_source,
+        line_db_before=line_ratio(found.freqs_F, found.psd_CF[brain], line_freq) if line_freq else float("nan"),
+        line_db_after=line_ratio(after_F, after_CF, line_freq) if line_freq else float("nan"),
+        l_freq=config.l_freq,
+        h_freq=timed.h_freq,
+        edge_fraction=timed.edge_fraction,
+        nan_fraction=float(np.mean(found.missing_C[brain])),
+        n_events=len(recording.events.label),
+        sd_before=_by_type(timed.recording, found.sd_C),
+        sd_after=_by_type(clean, window_sd(after_CT, clean.sfreq)),
+    )
 
 
-def _status(name: str, bads: dict[str, str], interpolated: list[str]) -> str:
-    if name not in bads:
-        return "good"
-    return f"interpolated: {bads[name]}" if name in interpolated else f"bad: {bads[name]}"
-
-
-def _median_sd(recording: Recording, signal_CT: Array, sfreq: float) -> dict[str, float]:
-    sd_C = window_sd(signal_CT, sfreq)
+def _by_type(recording: Recording, value_C: Array) -> dict[str, float]:
+    """Median over the channels of each type."""
     picks = {ch_type: recording.picks(ch_type) for ch_type in BRAIN}
-    return {ch_type: float(np.median(sd_C[at])) for ch_type, at in picks.items() if len(at)}
+    return {ch_type: float(np.median(value_C[at])) for ch_type, at in picks.items() if len(at)}

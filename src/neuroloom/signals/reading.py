@@ -12,6 +12,7 @@ import pandas as pd
 
 from neuroloom.config import ColumnsConfig, SourceConfig
 from neuroloom.quarantine import UnusableRecording
+from neuroloom.signals.streams import Stream
 from neuroloom.study.bids import dataset_root
 
 TABLES = (".csv", ".tsv", ".txt", ".arff")
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_raw(path: Path, *, source: SourceConfig) -> Any:
-    """Read a recording into memory.
+    """Open a recording; its samples stay in the file where the format allows it.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ def read_raw(path: Path, *, source: SourceConfig) -> Any:
     Returns
     -------
     mne.io.BaseRaw
-        Preloaded, V and T, with annotations.
+        V and T, with annotations.
 
     Raises
     ------
@@ -50,17 +51,45 @@ def read_raw(path: Path, *, source: SourceConfig) -> Any:
         if root := bids_root(path):
             return _read_bids(path, root)
         if path.is_dir() and path.suffix.lower() not in (".ds", ".mff"):
-            return mne.io.read_raw_bti(_bti_file(path), head_shape_fname=None, preload=True, verbose="error")
+            return mne.io.read_raw_bti(_bti_file(path), head_shape_fname=None, verbose="error")
         if path.suffix.lower() == ".raw":
-            return mne.io.read_raw_egi(path, preload=True, verbose="error")
-        return mne.io.read_raw(path, preload=True, verbose="error")
+            return mne.io.read_raw_egi(path, verbose="error")
+        return mne.io.read_raw(path, verbose="error")
     except UnusableRecording:
         raise
     except Exception as error:  # readers of vendor formats raise anything from struct.error to IndexError
-        said = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        reason = f"{'pandas' if is_table else 'MNE'} cannot read it ({type(error).__name__}: {said})"
-        remedy = "Check that the file is complete and of the format that its name says"
-        raise UnusableRecording(path, reason, remedy) from error
+        raise _unreadable(path, "pandas" if is_table else "MNE", error) from error
+
+
+def _unreadable(path: Path, reader: str, error: Exception) -> UnusableRecording:
+    said = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    reason = f"{reader} cannot read it ({type(error).__name__}: {said})"
+    return UnusableRecording(path, reason, "Check that the file is complete and of the format that its name says")
+
+
+class RawStream(Stream):
+    """The samples of an `mne.io.Raw`, which stay in its file until they are asked for.
+
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+    path : Path
+        Named in errors.
+    factor_C : array
+        Multiplies each channel, for files that name a wrong unit.
+    """
+
+    def __init__(self, raw: Any, *, path: Path, factor_C: np.ndarray) -> None:
+        super().__init__((len(raw.ch_names), int(raw.n_times)))
+        self._raw, self._path, self._factor_C1 = raw, path, factor_C[:, None].astype(np.float32)
+
+    def read(self, first: int, stop: int) -> np.ndarray:
+        """From the file; a file that breaks off here cannot be used."""
+        try:
+            signal_CT = self._raw[:, first:stop][0].astype(np.float32)
+        except Exception as error:
+            raise _unreadable(self._path, "MNE", error) from error
+        return signal_CT if (self._factor_C1 == 1).all() else signal_CT * self._factor_C1
 
 
 def bids_root(path: Path) -> Path | None:
@@ -157,7 +186,7 @@ def _read_bids(path: Path, root: Path) -> Any:
 
     raw = mne_bids.read_raw_bids(mne_bids.get_bids_path_from_fname(path, verbose="error"), verbose="error")
     logger.info("read %s as BIDS below %s", path.name, root.name)
-    return raw.load_data(verbose="error")
+    return raw
 
 
 def _bti_file(folder: Path) -> Path:

@@ -8,9 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from neuroloom.records import Array, Recording
-from neuroloom.signals.filters import resample, welch_psd
-from neuroloom.signals.ingest import BRAIN
+from neuroloom.records import Array
+from neuroloom.signals.filters import welch_psd
 
 ALPHA = (8.0, 12.0)
 
@@ -63,67 +62,65 @@ class Bound:
 BOUNDS: dict[str, Bound] = {
     "bads_recall": Bound("planted bad channels that were found", "share", least=0.9, judged="mean"),
     "bads_precision": Bound("channels found bad that were planted", "share", least=0.9, judged="mean"),
+    "bads_false": Bound("channels found bad that were not planted, of all", "share", most=0.03, judged="mean"),
     "line_drop": Bound("mains, before over after", "dB", least=30.0),
     "line_neighbours": Bound("change 2 Hz from mains", "dB", most=1.0),
     "blink": Bound("correlation with the planted blinks, worst channel", "r", most=0.1),
     "alpha": Bound("change of alpha power against the truth, median channel", "share", most=0.05, judged="mean"),
+    "gradient": Bound("gradients of the scanner, before over after, worst harmonic of the slices", "dB", least=40.0),
+    "scanner_r": Bound("correlation with EEG outside the scanner, 1-40 Hz, median channel", "r", least=0.95),
+    "cardiac": Bound("heartbeats in the scanner, before over after, worst harmonic", "dB", least=15.0),
+    "erd": Bound("change of the contrast of 8-13 Hz between conditions, median channel", "share", most=0.1),
+    "interference": Bound("magnetic fields of the room, before over after, worst coil type", "dB", least=20.0),
+    "dipole": Bound("change of the amplitude of dipoles in the parcels, median, worst coil type", "share", most=0.05),
     "bold": Bound("correlation with true BOLD over the ceiling of noise", "share", least=0.95, judged="mean"),
 }
 
 
-def score_bads(found: Iterable[str], planted: Iterable[str]) -> list[Score]:
-    """Recall and precision of bad channels; NaN where nothing was planted or found."""
+def score_bads(found: Iterable[str], planted: Iterable[str], *, n_channels: int) -> list[Score]:
+    """Recall and precision of bad channels, NaN where nothing was planted or found, and the share of false ones."""
     found, planted = set(found), set(planted)
     hits = len(found & planted)
     return [
         Score("bads_recall", hits / len(planted) if planted else np.nan),
         Score("bads_precision", hits / len(found) if found else np.nan),
+        Score("bads_false", len(found - planted) / n_channels),
     ]
 
 
 def score_signal(
-    before: Recording, after: Recording, *, truth_CT: Array, noise_C: Array, blink_T: Array, line_freq: float
+    clean_CT: Array,
+    *,
+    plain_CT: Array,
+    truth_CT: Array,
+    noise_psd_C: Array,
+    blink_T: Array,
+    sfreq: float,
+    line_freq: float,
 ) -> list[Score]:
-    """Mains, blinks and alpha of one recording.
+    """Mains, blinks and alpha of the good channels of one recording, all at the rate and reference of the cleaned one.
 
     Parameters
     ----------
-    before, after : Recording
-        As ingested and as preprocessed; their good channels count.
+    clean_CT : array
+        Preprocessed.
+    plain_CT : array
+        The recording through the same matrix, but through no filter.
     truth_CT : array
-        What the channels of `before` would hold without noise and artefacts, at its rate.
-    noise_C : array
-        RMS of the white noise of each sensor, which is no artefact and stays.
+        What the channels would hold without noise and artefacts.
+    noise_psd_C : array
+        Power spectral density of the white noise of the sensors, which is no artefact and stays.
     blink_T : array
-        Time course of the planted blinks at that rate; zero where there are none.
-    line_freq : float
+        Time course of the planted blinks; zero where there are none.
+    sfreq, line_freq : float
         Hz.
     """
-    good = [name for name, status in zip(after.ch_names, after.status, strict=True) if status == "good"]
-    good = [name for name in good if after.ch_types[after.ch_names.index(name)] in BRAIN]
-    at_before = [before.ch_names.index(name) for name in good]
-    at_after = [after.ch_names.index(name) for name in good]
-    is_eeg = np.array([before.ch_types[at] == "eeg" for at in at_before])
-    raw_CT = _average_reference(before.signal_CT[at_before], is_eeg)
-    true_CT = _average_reference(truth_CT[at_before], is_eeg)
-    clean_CT = _average_reference(after.signal_CT[at_after], is_eeg)
-    scores = _score_line(welch_psd(raw_CT, before.sfreq), welch_psd(clean_CT, after.sfreq), line_freq)
-    # an average reference takes its own share of the noise away
-    noise_psd_C = noise_C[at_before] ** 2 / (before.sfreq / 2) * np.where(is_eeg, 1 - 1 / max(is_eeg.sum(), 1), 1)
-    alpha_true = _band_power(true_CT, before.sfreq) + noise_psd_C
-    alpha_clean = _band_power(clean_CT, after.sfreq)
-    scores.append(Score("alpha", float(np.median(np.abs(alpha_clean / alpha_true - 1)))))
+    scores = _score_line(welch_psd(plain_CT, sfreq), welch_psd(clean_CT, sfreq), line_freq)
     if blink_T.any():
-        blink = resample(blink_T[None], sfreq=before.sfreq, new_sfreq=after.sfreq)[0]
-        scores.append(Score("blink", float(np.abs(correlations(clean_CT, blink)).max())))
+        alpha_true = _band_power(truth_CT, sfreq) + noise_psd_C
+        scores.append(Score("blink", float(np.abs(correlations(clean_CT, blink_T)).max())))
+        scores.append(Score("alpha", float(np.median(np.abs(_band_power(clean_CT, sfreq) / alpha_true - 1)))))
     return scores
-
-
-def _average_reference(signal_CT: Array, is_eeg: Array) -> Array:
-    """EEG against its own mean, so that before, after and truth can be compared; MEG as it is."""
-    if not is_eeg.any():
-        return signal_CT
-    return np.where(is_eeg[:, None], signal_CT - signal_CT[is_eeg].mean(axis=0), signal_CT)
 
 
 def _score_line(before: tuple[Array, Array], after: tuple[Array, Array], line_freq: float) -> list[Score]:

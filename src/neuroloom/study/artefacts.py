@@ -37,12 +37,15 @@ class Measured:
         Blinks at Fp1, V; zero for MEG.
     noise_C : array
         RMS of the sensors' own noise.
+    typical_C : array
+        RMS of what comes from the body.
     facts : list of Fact
     """
 
     signal_CT: Array
     blink_T: Array
     noise_C: Array
+    typical_C: Array
     facts: list[Fact]
 
 
@@ -58,7 +61,7 @@ def plant_artefacts(
     """Add noise and artefacts to a clean signal, in place.
 
     Blinks and muscle bursts are potentials on the scalp, seen through the reference; they are left out of MEG. Noise,
-    drift and mains arise in the amplifier; bad channels replace the signal.
+    drift and mains arise in the amplifier. Bad channels come last (`spoil_channels`).
 
     Parameters
     ----------
@@ -89,8 +92,7 @@ def plant_artefacts(
     facts += _per_channel("noise", sensors, noise_C)
     facts += _add_drift(clean_CT, sensors, artefacts, sfreq, rng)
     facts += _add_line(clean_CT, sensors, artefacts, sfreq, rng)
-    facts += _spoil_channels(clean_CT, sensors, artefacts, typical_C, rng)
-    return Measured(clean_CT, blink_T, noise_C, facts)
+    return Measured(clean_CT, blink_T, noise_C, typical_C, facts)
 
 
 def _map_at(sensors: Sensors, name: str, centre: Array, width: float) -> Array:
@@ -185,23 +187,61 @@ def _add_line(
     return [frequency, *_per_channel("line", sensors, rms_C)] if heard else [frequency]
 
 
-def _spoil_channels(
-    signal_CT: Array, sensors: Sensors, artefacts: ArtefactConfig, typical_C: Array, rng: np.random.Generator
-) -> list[Fact]:
-    """Replace the signal of some channels by zeros, almost nothing, or (added to it) broadband noise."""
-    counts = (artefacts.dead_channels, artefacts.flat_channels, artefacts.noisy_channels)
+def spoil_channels(
+    signal_CT: Array, *, sensors: Sensors, artefacts: ArtefactConfig, typical_C: Array, rng: np.random.Generator
+) -> tuple[Array, list[Fact]]:
+    """Replace the signal of some channels, in place.
+
+    By zeros (dead), almost nothing (flat), or noise of usual size (loose: an electrode off the head); add broadband
+    noise (noisy), or join neighbouring electrodes (bridged). Electrodes alone are loose or bridged.
+
+    Returns
+    -------
+    contact_CC : array
+        What came through: the spoilt signal is this matrix times the signal, and noise.
+    facts : list of Fact
+    """
+    is_eeg = "eeg" in sensors.ch_types
+    counts = (artefacts.dead_channels, artefacts.flat_channels, artefacts.noisy_channels, artefacts.loose_channels)
+    counts = counts if is_eeg else (*counts[:3], 0)
     order = rng.permutation(len(signal_CT))
-    dead, flat, noisy = np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
-    value_C = np.zeros(len(signal_CT))
+    dead, flat, noisy, loose, free = np.split(order, np.cumsum(counts))
+    bridged = _nearest_pairs(sensors, free, artefacts.bridged_pairs if is_eeg else 0)
+    contact_CC = np.eye(len(signal_CT))
+    contact_CC[[*dead, *flat, *loose]] = 0.0
+    for pair in bridged:
+        contact_CC[np.ix_(pair, pair)] = 0.5
+    value_C = _noise_sizes(sensors, typical_C, flat=flat, noisy=noisy, loose=loose)
+    changed = [*dead, *flat, *loose, *(at for pair in bridged for at in pair)]
+    signal_CT[changed] = (contact_CC[changed] @ signal_CT).astype(np.float32)
+    white, sfreq = [*flat, *noisy], float(sensors.info["sfreq"])
+    noise_CT = rng.standard_normal((len(white), signal_CT.shape[1]), dtype=np.float32)
+    signal_CT[white] += value_C[white].astype(np.float32)[:, None] * noise_CT
+    noise_CT = coloured_noise(rng, len(loose), signal_CT.shape[1], sfreq, exponent=1.0, l_freq=0.5)
+    signal_CT[loose] += value_C[loose].astype(np.float32)[:, None] * noise_CT
+    kinds = {"dead": dead, "flat": flat, "noisy": noisy, "loose": loose, "bridged": np.ravel(bridged).astype(int)}
+    return contact_CC, [
+        fact for kind, picks in kinds.items() for fact in _per_channel(kind, sensors, value_C, sorted(picks))
+    ]
+
+
+def _noise_sizes(sensors: Sensors, typical_C: Array, *, flat: Array, noisy: Array, loose: Array) -> Array:
+    """RMS of the noise in spoilt channels, (C,)."""
+    value_C, kinds = np.zeros(len(typical_C)), np.array(sensors.ch_types)
     value_C[flat] = [FLAT_RMS[sensors.ch_types[at]] for at in flat]
-    same = np.array(sensors.ch_types)
-    value_C[noisy] = [NOISY_FACTOR * np.median(typical_C[same == same[at]]) for at in noisy]
-    signal_CT[[*dead, *flat]] = 0.0
-    spoilt = [*flat, *noisy]
-    noise_CT = rng.standard_normal((len(spoilt), signal_CT.shape[1]), dtype=np.float32)
-    signal_CT[spoilt] += value_C[spoilt].astype(np.float32)[:, None] * noise_CT
-    kinds = zip(("dead", "flat", "noisy"), (dead, flat, noisy), strict=True)
-    return [fact for kind, picks in kinds for fact in _per_channel(kind, sensors, value_C, sorted(picks))]
+    usual_C = np.array([np.median(typical_C[kinds == kind]) for kind in kinds])
+    value_C[noisy], value_C[loose] = NOISY_FACTOR * usual_C[noisy], usual_C[loose]
+    return value_C
+
+
+def _nearest_pairs(sensors: Sensors, free: Array, n_pairs: int) -> list[list[int]]:
+    """Channels, in the order given, each with its nearest neighbour; none is in two pairs."""
+    left, pairs = [int(at) for at in free], []
+    for _ in range(min(n_pairs, len(left) // 2)):
+        first = left.pop(0)
+        distance = np.linalg.norm(sensors.position_A3[left] - sensors.position_A3[first], axis=1)
+        pairs.append([first, left.pop(int(distance.argmin()))])
+    return pairs
 
 
 def _worth(sensors: Sensors) -> Array:

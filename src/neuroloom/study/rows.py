@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neuroloom.config import Config, ConfigError, RecordingRow
+from neuroloom.config import Config, ConfigError, RecordingRow, SourceConfig
 
 
 def study_rows(config: Config) -> list[RecordingRow]:
@@ -31,3 +31,12 @@ def study_rows(config: Config) -> list[RecordingRow]:
     rows = read_sheet(sheet, labels=study.labels)
     check_files(rows, Path(study.root_path), sheet=sheet)
     return rows
+
+
+def source_of(row: RecordingRow, config: Config) -> SourceConfig:
+    """Facts about the dataset of a recording; EEG that is simulated with BOLD was in the scanner."""
+    if config.study.recordings is not None:
+        return config.sources.get(row.study, SourceConfig())
+    site = config.simulate.sites[row.site]
+    inside = row.modality == "eeg" and "bold" in site.modalities
+    return SourceConfig(scanner_t_r=site.t_r if inside else None)

@@ -11,12 +11,12 @@ import pandas as pd
 
 from neuroloom.artifacts import Artifact, open_artifact
 from neuroloom.bold.scores import score_bold
-from neuroloom.config import BoldConfig, RecordingRow
+from neuroloom.config import BoldConfig, MeegConfig, RecordingRow
 from neuroloom.records import ParcelSeries, Recording
-from neuroloom.signals.scores import BOUNDS, Score, score_bads, score_signal
+from neuroloom.signals.scores import BOUNDS, Score
+from neuroloom.study.sensor_scores import score_sensors
 
 COLUMNS = ["what", "figure", "modality", "site", "recordings", "mean", "worst", "unit", "bound", "judged", "met"]
-PLANTED_BADS = ("dead", "flat", "noisy")
 
 
 def open_truth(folder: Path, recording: str) -> tuple[Artifact, pd.DataFrame]:
@@ -32,6 +32,7 @@ def score_recording(
     cleaned: Artifact,
     truth: Artifact,
     facts: pd.DataFrame,
+    meeg: MeegConfig,
     bold: BoldConfig,
     rng: np.random.Generator,
 ) -> list[Score]:
@@ -44,6 +45,7 @@ def score_recording(
         Its stores.
     facts : DataFrame
         Rows of `truth.parquet` about it.
+    meeg : MeegConfig
     bold : BoldConfig
         Of its preprocessing.
     rng : np.random.Generator
@@ -52,22 +54,8 @@ def score_recording(
     if row.modality == "bold":
         series = ParcelSeries.from_artifact(cleaned)
         return score_bold(series, truth.read("bold"), snr=truth.attrs["snr"], config=bold, rng=rng)
-    before, after = Recording.from_artifact(ingested), Recording.from_artifact(cleaned)
-    names = list(truth.read("channel"))
-    order = [names.index(name) for name in before.ch_names]
-    noise = facts[facts["kind"] == "noise"].set_index("channel")["value"]
-    found = [name for name, status in zip(after.ch_names, after.status, strict=True) if status != "good"]
-    return [
-        *score_bads(found, facts.loc[facts["kind"].isin(PLANTED_BADS), "channel"]),
-        *score_signal(
-            before,
-            after,
-            truth_CT=(truth.read("leadfield") @ truth.read("source"))[order],
-            noise_C=noise[before.ch_names].to_numpy(),
-            blink_T=truth.read("blink"),
-            line_freq=float(facts.loc[facts["kind"] == "line_freq", "value"].iloc[0]),
-        ),
-    ]
+    before, after = Recording.from_artifact(ingested).load(), Recording.from_artifact(cleaned).load()
+    return score_sensors(before, after, truth=truth, facts=facts, config=meeg)
 
 
 def tabulate_scores(scores: Sequence[tuple[RecordingRow, list[Score]]]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ fits all those electrodes; parcels that lie beyond 90 % of its innermost shell a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -142,6 +142,17 @@ def eeg_sensors(
         reference_CA=reference_CA,
         leadfield_CP3=np.tensordot(reference_CA, free_leadfield(full, position_P3), axes=1),
     )
+
+
+def with_ecg(sensors: Sensors) -> Sensors:
+    """The same machine with an ECG channel, which comes last; the fields about electrodes stay as they are."""
+    import mne
+
+    names, types = [*sensors.ch_names, "ECG"], [*sensors.ch_types, "ecg"]
+    info = mne.create_info(names, sensors.info["sfreq"], types)
+    info.set_montage(sensors.info.get_montage())
+    info["line_freq"] = sensors.info["line_freq"]
+    return replace(sensors, info=info, ch_names=names, ch_types=types)
 
 
 def meg_sensors(

@@ -7,8 +7,6 @@ MEG of the same person is a recording of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,15 @@ import numpy as np
 import pandas as pd
 
 from neuroloom.bold.confounds import framewise_displacement
-from neuroloom.bold.parcels import Parcellation, template_parcels
 from neuroloom.config import ConfigError, RecordingRow, SimulateConfig, SimulatedSite
-from neuroloom.provenance import child_rng
-from neuroloom.records import Array, Events
-from neuroloom.study.artefacts import MICROVOLT, plant_artefacts
-from neuroloom.study.bold_model import DRIFT_SHARE, bold_response, paint_scan, voxel_grid
-from neuroloom.study.sensors import ELECTRODES, Sensors, eeg_sensors, meg_sensors, orientations, source_positions
-from neuroloom.study.sources import BANDS, GRID_RATE, Brain, Traits, draw_traits, simulate_brain
+from neuroloom.records import Events
+from neuroloom.study.bold_model import DRIFT_SHARE, bold_response, paint_scan, slice_responses, slice_times, voxel_grid
+from neuroloom.study.lab import LEAD_S, Lab
+from neuroloom.study.measuring import record_sensors
+from neuroloom.study.sensors import ELECTRODES
+from neuroloom.study.sources import BANDS, GRID_RATE, Brain, Traits, draw_traits
 from neuroloom.study.truth import Fact, facts_table, write_truth
-from neuroloom.study.writing import EXTENSIONS, Tracing, datatype_name, write_dataset_files, write_scan, write_tracing
+from neuroloom.study.writing import EXTENSIONS, datatype_name, write_dataset_files, write_derivatives, write_scan
 
 MIN_SFREQ = 80.0
 MIN_VOLUMES = 10
@@ -79,9 +76,10 @@ def _site_problems(site: SimulatedSite, simulate: SimulateConfig) -> list[str]:
         "meg": site.n_meg * (3 if site.meg_system == "neuromag" else 1),
     }
     n_bad = artefacts.dead_channels + artefacts.flat_channels + artefacts.noisy_channels
-    few = [f"{count} {kind}" for kind, count in n_channels.items() if kind in site.modalities and count < n_bad]
-    if few:
-        problems.append(f"{n_bad} dead, flat and noisy channels of {' and '.join(few)}; lower simulate.artefacts")
+    contacts = {"eeg": artefacts.loose_channels + 2 * artefacts.bridged_pairs, "meg": 0}
+    for kind, count in n_channels.items():
+        if kind in site.modalities and count < n_bad + contacts[kind]:
+            problems.append(f"{n_bad + contacts[kind]} bad channels of {count} {kind}; lower simulate.artefacts")
     if site.sfreq < MIN_SFREQ:
         problems.append(f"sfreq: {site.sfreq:g} Hz is too slow for rhythms and muscle; use {MIN_SFREQ:g} or more")
     whole = float(site.sfreq).is_integer() and float(simulate.duration).is_integer()
@@ -89,7 +87,7 @@ def _site_problems(site: SimulatedSite, simulate: SimulateConfig) -> list[str]:
         problems.append(
             f"EDF consists of records of 1 s, found {simulate.duration:g} s at {site.sfreq:g} Hz; use whole numbers"
         )
-    if "bold" in site.modalities and simulate.duration < MIN_VOLUMES * site.t_r:
+    if "bold" in site.modalities and simulate.duration - 2 * LEAD_S < MIN_VOLUMES * site.t_r:
         problems.append(f"t_r: {simulate.duration:g} s hold fewer than {MIN_VOLUMES} volumes; raise simulate.duration")
     return problems
 
@@ -144,66 +142,6 @@ def simulate_site(*, site: str, config: SimulateConfig, study: str, seed: int, f
     pd.concat(tables, ignore_index=True).to_parquet(folder / "truth.parquet", engine="pyarrow", index=False)
 
 
-@dataclass(frozen=True)
-class Lab:
-    """What all recordings of a site have in common; each part is computed once, when it is first needed."""
-
-    study: str
-    seed: int
-    config: SimulateConfig
-    machine: SimulatedSite
-
-    def rng(self, *entities: str) -> np.random.Generator:
-        """Random generator of one thing, so that one more person, site or task changes no other recording."""
-        return child_rng(self.seed, "/".join(["simulate", self.study, *entities]))
-
-    @cached_property
-    def parcels(self) -> Parcellation:
-        """Where the sources are."""
-        return template_parcels(self.config.n_parcels)
-
-    @cached_property
-    def positions(self) -> Array:
-        """Sources (P, 3), m in the head frame."""
-        return source_positions(self.parcels.centroid_P3)
-
-    @cached_property
-    def directions(self) -> Array:
-        """Orientations of the sources (P, 3); the same cortex at all sites of a study."""
-        return orientations(self.positions, self.rng("cortex"))
-
-    @cached_property
-    def eeg(self) -> Sensors:
-        """The site's EEG cap."""
-        site = self.machine
-        rates = {"sfreq": site.sfreq, "line_freq": site.line_freq}
-        return eeg_sensors(n_eeg=site.n_eeg, reference=site.reference, position_P3=self.positions, **rates)
-
-    @cached_property
-    def meg(self) -> Sensors:
-        """The site's MEG helmet."""
-        site = self.machine
-        rates = {"sfreq": site.sfreq, "line_freq": site.line_freq}
-        return meg_sensors(system=site.meg_system, n_places=site.n_meg, position_P3=self.positions, **rates)
-
-    def leadfield(self, sensors: Sensors) -> Array:
-        """What each channel sees of each parcel, (C, P)."""
-        return np.einsum("cpk,pk->cp", sensors.leadfield_CP3, self.directions).astype(np.float32)
-
-    def brain(self, row: RecordingRow, traits: Traits) -> Brain:
-        """The brain during a recording: one and the same for EEG and BOLD."""
-        # MEG is another visit; EEG and BOLD share theirs, so they share a generator.
-        occasion = "meg" if row.modality == "meg" else "eeg"
-        return simulate_brain(
-            centroid_P3=self.parcels.centroid_P3,
-            task=row.task,  # type: ignore[arg-type]
-            duration=self.config.duration,
-            sfreq=self.machine.sfreq,
-            traits=traits,
-            rng=self.rng(row.site, row.subject, row.task, occasion),
-        )
-
-
 def _record_session(rows: list[RecordingRow], *, lab: Lab, traits: Traits, folder: Path) -> list[pd.DataFrame]:
     """All recordings of one person and task; the brain of EEG and BOLD is computed once."""
     brains: dict[bool, Brain] = {}
@@ -212,8 +150,8 @@ def _record_session(rows: list[RecordingRow], *, lab: Lab, traits: Traits, folde
         is_meg = row.modality == "meg"
         if is_meg not in brains:
             brains[is_meg] = lab.brain(row, traits)
-        record = _record_bold if row.modality == "bold" else _record_sensors
-        facts = record(row, lab=lab, traits=traits, brain=brains[is_meg], folder=folder)
+        given: dict[str, Any] = {"lab": lab, "brain": brains[is_meg], "folder": folder}
+        facts = _record_bold(row, traits=traits, **given) if row.modality == "bold" else record_sensors(row, **given)
         tables.append(facts_table(row.recording, [*_personal_facts(traits), *facts]))
     return tables
 
@@ -226,61 +164,28 @@ def _personal_facts(traits: Traits) -> list[Fact]:
     ]
 
 
-def _record_sensors(row: RecordingRow, *, lab: Lab, traits: Traits, brain: Brain, folder: Path) -> list[Fact]:
-    """EEG or MEG: project the sources, spoil the signal, write file and truth."""
-    machine, is_eeg = lab.machine, row.modality == "eeg"
-    sensors = lab.eeg if is_eeg else lab.meg
-    leadfield_CP = lab.leadfield(sensors)
-    clean_CT = leadfield_CP @ brain.source_PT
-    clean_C = np.sqrt(np.mean(clean_CT**2, axis=1, dtype=np.float64))
-    measured = plant_artefacts(
-        clean_CT,
-        sensors=sensors,
-        artefacts=lab.config.artefacts,
-        noise=machine.eeg_noise * MICROVOLT,
-        open_eyes=_open_eyes(brain.events, lab.config.duration),
-        rng=lab.rng(row.recording),
-    )
-    tracing = Tracing(
-        info=sensors.info,
-        signal_CT=measured.signal_CT,
-        events=brain.events,
-        file_format=machine.eeg_format if is_eeg else "fif",
-        unit=machine.eeg_unit,
-        reference=machine.reference if is_eeg else None,
-    )
-    write_tracing(tracing, row=row, bids=folder / "bids", scratch=folder / "scratch")
-    arrays: dict[str, Array | list[str]] = {
-        "source": brain.source_PT,
-        "leadfield": leadfield_CP,
-        "channel": sensors.ch_names,
-        "blink": measured.blink_T,
-    }
-    snr = float(np.median(clean_C / measured.noise_C))
-    attrs = {"sfreq": machine.sfreq, "t_r": None, "hrf_lag": lab.config.hrf_lag, "snr": snr}
-    write_truth(folder, row.recording, parcels=lab.parcels, arrays=arrays, attrs=attrs)
-    return [Fact("snr", value=snr), *([Fact("reference", machine.reference)] if is_eeg else []), *measured.facts]
-
-
-def _open_eyes(events: Events, duration: float) -> list[tuple[float, float]]:
-    """Onset and duration of blocks with open eyes; all the time where the task has no such blocks."""
-    blocks = zip(events.onset.tolist(), events.duration.tolist(), events.label, strict=True)
-    if "eyes_open" not in events.label:
-        return [(0.0, duration)]
-    return [(onset, length) for onset, length, label in blocks if label == "eyes_open"]
-
-
 def _record_bold(row: RecordingRow, *, lab: Lab, traits: Traits, brain: Brain, folder: Path) -> list[Fact]:
     """BOLD: response of the drive, painted into voxels, with its confounds."""
-    config, t_r, snr = lab.config, lab.machine.t_r, lab.machine.bold_snr
-    n_volumes = int(config.duration / t_r + 1e-6)
-    bold_PV = bold_response(brain.drive_PG, t_r=t_r, n_volumes=n_volumes, hrf_lag=config.hrf_lag)
+    config, machine, t_r, snr = lab.config, lab.machine, lab.machine.t_r, lab.machine.bold_snr
     grid = voxel_grid(config.voxel_mm, config.n_parcels)
-    rng = lab.rng(row.recording)
-    scan = paint_scan(bold_PV, grid=grid, snr=snr, motion_mm=config.artefacts.motion_mm, rng=rng)
-    write_scan(scan, row=row, bids=folder / "bids", grid=grid, events=brain.events, t_r=t_r)
+    slice_time_Z = slice_times(grid.brain_XYZ.shape[2], t_r, machine.slice_order)
+    timing: dict[str, Any] = {"t_r": t_r, "n_volumes": lab.n_volumes, "hrf_lag": config.hrf_lag, "start": LEAD_S}
+    bold_PV = bold_response(brain.drive_PG, **timing)
+    scan = paint_scan(
+        slice_responses(brain.drive_PG, slice_time_Z=slice_time_Z, **timing),
+        grid=grid,
+        snr=snr,
+        motion_mm=config.artefacts.motion_mm,
+        realigned=machine.derivatives,
+        rng=lab.rng(row.recording),
+    )
+    bids = folder / "bids"
+    events = _since(brain.events, LEAD_S)
+    write_scan(scan, row=row, bids=bids, grid=grid, events=events, t_r=t_r, slice_time_Z=slice_time_Z)
+    if machine.derivatives:
+        write_derivatives(scan, row=row, bids=bids, grid=grid)
     arrays = {"drive": brain.drive_PG, "bold": bold_PV, "motion": scan.motion_V6}
-    attrs = {"sfreq": GRID_RATE, "t_r": t_r, "hrf_lag": config.hrf_lag, "snr": snr}
+    attrs = {"sfreq": GRID_RATE, "t_r": t_r, "hrf_lag": config.hrf_lag, "snr": snr, "bold_start": LEAD_S}
     write_truth(folder, row.recording, parcels=lab.parcels, arrays=arrays, attrs=attrs)
     weights = zip(BANDS, traits.bold_weights, strict=True)
     moved_V = framewise_displacement(scan.motion_V6)
@@ -291,3 +196,11 @@ def _record_bold(row: RecordingRow, *, lab: Lab, traits: Traits, brain: Brain, f
         Fact("hrf_lag", value=config.hrf_lag, unit="s"),
         Fact("snr", value=snr),
     ]
+
+
+def _since(events: Events, start: float) -> Events:
+    """Events on a clock that starts later; what was over by then is left out."""
+    end = events.onset + events.duration - start
+    kept = np.flatnonzero(end > 0)
+    onset = np.maximum(events.onset[kept] - start, 0.0)
+    return Events(onset, end[kept] - onset, [events.label[at] for at in kept])

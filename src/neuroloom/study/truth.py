@@ -24,8 +24,9 @@ class Fact:
     Attributes
     ----------
     kind : str
-        `dead`, `flat`, `noisy`, `noise`, `drift`, `line`, `line_freq`, `blink`, `muscle`, `motion`, `reference`, `snr`,
-        `hrf_lag`, `alpha_peak`, `alpha_closed_gain`, `erd`, `bold_weight_<band>`.
+        `dead`, `flat`, `noisy`, `loose`, `bridged`, `noise`, `drift`, `line`, `line_freq`, `blink`, `muscle`,
+        `gradient`, `cardiac`, `heartbeat`, `volume`, `clock_drift`, `slice_rate`, `interference_<kind>`, `motion`,
+        `reference`, `snr`, `hrf_lag`, `alpha_peak`, `alpha_closed_gain`, `erd`, `bold_weight_<band>`.
     channel : str
         10-05 name, empty where the fact is about the whole recording.
     onset, duration : float

@@ -32,6 +32,7 @@ _LEVELS = {
     "eyes_closed": "Rest with eyes closed",
     "left_hand": "Imagery of the left hand",
     "right_hand": "Imagery of the right hand",
+    "volume": "Beginning of an fMRI volume",
 }
 _MACHINE = {
     "Manufacturer": "NeuroLoom",
@@ -96,6 +97,8 @@ def write_tracing(tracing: Tracing, *, row: RecordingRow, bids: Path, scratch: P
     raw = mne.io.read_raw(source)
     raw.info["line_freq"] = tracing.info["line_freq"]
     if row.modality == "eeg":
+        names = zip(raw.ch_names, tracing.info.get_channel_types(), strict=True)
+        raw.set_channel_types({name: kind for name, kind in names if kind != "eeg"}, on_unit_change="ignore")
         raw.set_montage(_montage_for(raw, tracing))
     raw.set_annotations(_annotations(tracing.events, raw.info["meas_date"]))
     path = mne_bids.BIDSPath(subject=row.subject, task=row.task, datatype=row.modality, root=bids)
@@ -109,11 +112,12 @@ def write_tracing(tracing: Tracing, *, row: RecordingRow, bids: Path, scratch: P
     shutil.rmtree(scratch)
 
 
-def write_scan(scan: Scan, *, row: RecordingRow, bids: Path, grid: VoxelGrid, events: Events, t_r: float) -> None:
-    """Write one BOLD run with events and sidecar, and its confounds and brain mask as derivatives."""
-    folder, derived = (root / f"sub-{row.subject}" / "func" for root in (bids, bids / "derivatives" / "simulated"))
+def write_scan(
+    scan: Scan, *, row: RecordingRow, bids: Path, grid: VoxelGrid, events: Events, t_r: float, slice_time_Z: Array
+) -> None:
+    """Write one BOLD run with events and sidecar; slice times stand there where slices differ in them."""
+    folder = bids / f"sub-{row.subject}" / "func"
     folder.mkdir(parents=True, exist_ok=True)
-    derived.mkdir(parents=True, exist_ok=True)
     _write_nifti(folder / datatype_name(row, "bold.nii.gz"), scan.bold_XYZV, grid.affine_44, t_r)
     sidecar = _MACHINE | {
         "RepetitionTime": t_r,
@@ -122,17 +126,24 @@ def write_scan(scan: Scan, *, row: RecordingRow, bids: Path, grid: VoxelGrid, ev
         "Instructions": _TASKS[row.task],
         "MagneticFieldStrength": 3,
         "SpatialReference": SPACE,
+        **({"SliceTiming": slice_time_Z.tolist()} if slice_time_Z.any() else {}),
     }
     _write_json(folder / datatype_name(row, "bold.json"), sidecar)
     table = pd.DataFrame({"onset": events.onset, "duration": events.duration, "trial_type": events.label})
     _write_tsv(folder / datatype_name(row, "events.tsv"), table)
     _write_event_levels(folder / datatype_name(row, "events.json"), events)
+
+
+def write_derivatives(scan: Scan, *, row: RecordingRow, bids: Path, grid: VoxelGrid) -> None:
+    """Write the confounds of a run, under fMRIPrep's names, and its brain mask."""
+    folder = bids / "derivatives" / "simulated" / f"sub-{row.subject}" / "func"
+    folder.mkdir(parents=True, exist_ok=True)
     confounds = dict(zip(MOTION, scan.motion_V6.T, strict=True))
     confounds["framewise_displacement"] = framewise_displacement(scan.motion_V6)
-    _write_tsv(derived / datatype_name(row, "desc-confounds_timeseries.tsv"), pd.DataFrame(confounds | scan.confounds))
+    _write_tsv(folder / datatype_name(row, "desc-confounds_timeseries.tsv"), pd.DataFrame(confounds | scan.confounds))
     mask = datatype_name(row, f"space-{SPACE}_desc-brain_mask")
-    _write_nifti(derived / f"{mask}.nii.gz", grid.brain_XYZ.astype(np.uint8), grid.affine_44, None)
-    _write_json(derived / f"{mask}.json", {"Type": "Brain", "SpatialReference": SPACE})
+    _write_nifti(folder / f"{mask}.nii.gz", grid.brain_XYZ.astype(np.uint8), grid.affine_44, None)
+    _write_json(folder / f"{mask}.json", {"Type": "Brain", "SpatialReference": SPACE})
 
 
 def write_dataset_files(bids: Path, *, rows: Sequence[RecordingRow], people: Mapping[str, Traits]) -> None:
@@ -201,7 +212,8 @@ def _sidecar(tracing: Tracing, task: str) -> dict[str, Any]:
 def _montage_for(raw: Any, tracing: Tracing) -> Any:
     """The cap's montage under the channel names of the file (`EEG Fp1`)."""
     montage = tracing.info.get_montage()
-    montage.rename_channels(dict(zip(tracing.info.ch_names, raw.ch_names, strict=True)))
+    names = zip(tracing.info.ch_names, raw.ch_names, strict=True)
+    montage.rename_channels({ours: theirs for ours, theirs in names if ours in montage.ch_names})
     return montage
 
 
@@ -227,7 +239,7 @@ def _write_edf(tracing: Tracing, folder: Path) -> Path:
         edfio.EdfSignal(
             np.clip(signal_T.astype(np.float64) / volts, *limits),
             sampling_frequency=float(tracing.info["sfreq"]),
-            label=f"EEG {name}",
+            label=name if name == "ECG" else f"EEG {name}",
             physical_dimension=tracing.unit,
             physical_range=limits,
             digital_range=(-32767, 32767),

@@ -37,6 +37,13 @@ def test_a_series_in_mni_space_takes_the_template_brain(rng: np.random.Generator
     volumes = Volumes(bold_XYZV, affine_44, 2.0, "MNI152NLin6Asym", None, Confounds.none(4))
     mask_XYZ, origin = brain_mask(volumes)
     assert origin == "MNI152 template"
+    at = {"pole": (-20, 62, 8), "ventricle": (-4, 12, 8), "beside the head": (-80, 0, 0)}
+    index = {name: tuple(np.rint((np.array(mm) - affine_44[:3, 3]) / 8).astype(int)) for name, mm in at.items()}
+    assert {name: bool(mask_XYZ[where]) for name, where in index.items()} == {
+        "pole": True,
+        "ventricle": True,
+        "beside the head": False,
+    }
     assert 1.2e6 < mask_XYZ.sum() * 8**3 < 2.2e6  # mm³
     away = replace(volumes, affine_44=affine_44 + np.array([[0, 0, 0, 900]] * 3 + [[0, 0, 0, 0]]))
     with pytest.raises(UnusableRecording, match=r"no brain voxel.*MNI152 template"):

@@ -5,14 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from neuroloom.bold.cleaning import clean_parcels, percent_change
 from neuroloom.bold.parcels import Parcellation, grid_parcels, make_parcellation, template_parcels
-from neuroloom.bold.preprocess import clean_parcels, percent_change, preprocess_bold, preprocess_parcels
+from neuroloom.bold.preprocess import preprocess_bold, preprocess_parcels
 from neuroloom.bold.quality import BoldQc
 from neuroloom.config import BoldConfig
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import Confounds, Events, ParcelSeries, Volumes
 
-NOTHING = BoldConfig(detrend=False, low_pass=None, high_pass=None)
+NOTHING = BoldConfig(realign="never", detrend=False, low_pass=None, high_pass=None, min_coverage=0)
 NO_CONFOUNDS = Confounds.none(40)
 
 
@@ -277,5 +278,5 @@ def test_voxels_with_gaps_are_left_out_and_counted(masked: Volumes, brain_XYZ: n
 
 def test_the_input_is_not_changed(masked: Volumes) -> None:
     before = masked.bold_XYZV.copy()
-    run(masked, BoldConfig())
+    run(masked, BoldConfig(min_coverage=0))
     np.testing.assert_array_equal(masked.bold_XYZV, before)

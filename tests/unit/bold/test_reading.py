@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from neuroloom.artifacts import open_artifact, write_artifact
 from neuroloom.bold.reading import bold_source_files, read_bold
 from neuroloom.config import SourceConfig
 from neuroloom.quarantine import UnusableRecording
@@ -294,3 +295,25 @@ def test_a_table_of_parcels(tmp_path: Path, rng: np.random.Generator) -> None:
     series = read_bold(path, source=NOTHING)
     assert isinstance(series, ParcelSeries)
     assert (series.t_r, series.space, series.atlas) == (2.5, "MNI152NLin6Asym", "table")
+
+
+def test_slice_times_of_the_sidecar_survive_the_store(write_bold: Write, tmp_path: Path) -> None:
+    path = write_bold()
+    assert read(path).slice_time_Z is None
+    times = [round(2.0 * at / 14, 3) for at in range(14)]
+    sidecar(path, RepetitionTime=2.0, SliceTiming=times)
+    volumes = read(path)
+    np.testing.assert_array_equal(volumes.slice_time_Z, times)
+    write_artifact(tmp_path / "v.zarr", "volumes", arrays=volumes.arrays(), attrs=volumes.attrs())
+    back = Volumes.from_artifact(open_artifact(tmp_path / "v.zarr"))
+    np.testing.assert_array_equal(back.slice_time_Z, times)
+    assert back.slice_axis == 2
+    sidecar(path, RepetitionTime=2.0, SliceTiming=times[:3])
+    refused(path, "SliceTiming has 3 entries, the image 14 slices along k")
+
+
+def test_a_store_without_slice_times_is_still_read(write_bold: Write, tmp_path: Path) -> None:
+    volumes = read(write_bold())
+    attrs = {name: value for name, value in volumes.attrs().items() if not name.startswith("slice")}
+    write_artifact(tmp_path / "v.zarr", "volumes", arrays=volumes.arrays(), attrs=attrs)
+    assert Volumes.from_artifact(open_artifact(tmp_path / "v.zarr")).slice_time_Z is None

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from neuroloom.bold.preprocess import preprocess_parcels
 from neuroloom.bold.quality import BoldQc
+from neuroloom.bold.scrubbing import with_censored
 from neuroloom.config import BoldConfig
 from neuroloom.figures.bold_qc import plot_bold_qc
 from neuroloom.records import Confounds, ParcelSeries
@@ -57,6 +58,20 @@ def test_missing_motion_and_notes_are_written_out(cleaned: tuple[ParcelSeries, B
     assert panel(figure, "FD").texts[0].get_text() == "no motion parameters"
     assert "low_pass skipped" in texts(figure)
     assert "as stored" in panel(figure, "clean").get_ylabel()
+
+
+def test_what_was_done_is_written_and_censored_volumes_are_shaded(cleaned: tuple[ParcelSeries, BoldQc]) -> None:
+    series, qc = cleaned
+    censored_V = np.zeros(60, bool)
+    censored_V[[4, 20]] = True
+    marked = replace(series, confounds=with_censored(series.confounds, censored_V))
+    done = replace(
+        qc, motion="estimated", slice_timing="middle", smooth_mm=6.0, n_censored=2, coverage_min=0.75, n_confounds=3
+    )
+    figure = plot_bold_qc(done, marked, "x")
+    assert len(panel(figure, "FD").patches) == len(panel(plot_bold_qc(qc, series, "x"), "FD").patches) + 2
+    for words in ("found here, series realigned", "middle of the TR", "6 mm FWHM", "75%", "censored: 2 of 60 volumes"):
+        assert words in texts(figure)
 
 
 def test_pyplot_is_not_involved(cleaned: tuple[ParcelSeries, BoldQc]) -> None:

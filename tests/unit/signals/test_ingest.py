@@ -72,7 +72,7 @@ def test_a_wrong_unit_is_caught(rng: np.random.Generator, scale: float) -> None:
 
 def test_the_scale_of_the_study_mends_a_wrong_unit(rng: np.random.Generator) -> None:
     recording, _ = ingest(make_raw(rng, "Cz", "Pz", scale=20.0), SourceConfig(montage="colin27_1020", scale=1e-6))
-    assert recording.signal_CT.std() == pytest.approx(20e-6, rel=0.05)
+    assert recording.load().signal_CT.std() == pytest.approx(20e-6, rel=0.05)
 
 
 def test_drift_does_not_fool_the_unit_check(rng: np.random.Generator) -> None:

@@ -10,9 +10,18 @@ from neuroloom.signals.scores import BOUNDS, Bound, score_bads, score_signal
 def scores(
     before: Recording, after: Recording, truth_CT: np.ndarray, blink_T: np.ndarray | None = None
 ) -> dict[str, float]:
-    blink_T = np.zeros(truth_CT.shape[1], np.float32) if blink_T is None else blink_T
-    noise_C = np.zeros(len(truth_CT))
-    found = score_signal(before, after, truth_CT=truth_CT, noise_C=noise_C, blink_T=blink_T, line_freq=50.0)
+    if blink_T is None:
+        blink_T = np.zeros(truth_CT.shape[1], np.float32)
+        blink_T[:100] = 1e-9
+    found = score_signal(
+        after.signal_CT,
+        plain_CT=before.signal_CT,
+        truth_CT=truth_CT,
+        noise_psd_C=np.zeros(len(truth_CT)),
+        blink_T=blink_T,
+        sfreq=before.sfreq,
+        line_freq=50.0,
+    )
     return {score.what: score.value for score in found}
 
 
@@ -25,9 +34,9 @@ def hum(recording: Recording, size: float) -> Recording:
 
 
 def test_recall_and_precision() -> None:
-    found = {score.what: score.value for score in score_bads(["a", "b", "x"], ["a", "b", "c", "d"])}
-    assert found == {"bads_recall": 0.5, "bads_precision": pytest.approx(2 / 3)}
-    assert np.isnan(score_bads([], ["a"])[1].value)
+    found = {score.what: score.value for score in score_bads(["a", "b", "x"], list("abcd"), n_channels=20)}
+    assert found == {"bads_recall": 0.5, "bads_precision": pytest.approx(2 / 3), "bads_false": 1 / 20}
+    assert np.isnan(score_bads([], ["a"], n_channels=20)[1].value)
 
 
 def test_perfect_cleaning_scores_perfectly(recording: Recording) -> None:

@@ -2,12 +2,22 @@ import numpy as np
 import pytest
 
 from neuroloom.config import ArtefactConfig
-from neuroloom.study.artefacts import Measured, plant_artefacts
+from neuroloom.records import Array
+from neuroloom.study.artefacts import Measured, plant_artefacts, spoil_channels
 from neuroloom.study.sensors import Sensors, eeg_sensors, meg_sensors
+from neuroloom.study.truth import Fact
 
 SFREQ, SECONDS = 200.0, 120.0
 NOTHING = ArtefactConfig(
-    dead_channels=0, flat_channels=0, noisy_channels=0, blinks_per_min=0, drift_uv=0, line_uv=0, muscle_per_min=0
+    dead_channels=0,
+    flat_channels=0,
+    noisy_channels=0,
+    loose_channels=0,
+    bridged_pairs=0,
+    blinks_per_min=0,
+    drift_uv=0,
+    line_uv=0,
+    muscle_per_min=0,
 )
 SOURCE = np.array([[0.0, 0.02, 0.08]])
 
@@ -79,23 +89,56 @@ def test_drift_is_slow_and_sized(cap: Sensors) -> None:
     assert 15e-6 < np.median(np.sqrt((measured.signal_CT**2).mean(axis=1))) < 60e-6
 
 
+def spoil(sensors: Sensors, **counts: int) -> tuple[Array, Array, Array, list[Fact]]:
+    """Signal before and after, contacts and facts."""
+    rng = np.random.default_rng(0)
+    before_CT = (10e-6 * rng.standard_normal((len(sensors.ch_names), 4000))).astype(np.float32)
+    after_CT = before_CT.copy()
+    contact_CC, facts = spoil_channels(
+        after_CT,
+        sensors=sensors,
+        artefacts=NOTHING.model_copy(update=counts),
+        typical_C=np.full(len(before_CT), 10e-6),
+        rng=rng,
+    )
+    return before_CT, after_CT, contact_CC, facts
+
+
 def test_bad_channels_are_different_and_as_described(cap: Sensors) -> None:
-    counts = {"dead_channels": 2, "flat_channels": 1, "noisy_channels": 3, "drift_uv": 10}
-    measured = plant(cap, NOTHING.model_copy(update=counts), noise=2e-6)
-    bad = {kind: [f.channel for f in measured.facts if f.kind == kind] for kind in ("dead", "flat", "noisy")}
-    names = [name for kind in bad.values() for name in kind]
-    assert [len(kind) for kind in bad.values()] == [2, 1, 3]
-    assert len(set(names)) == 6
-    signal = dict(zip(cap.ch_names, measured.signal_CT, strict=True))
-    assert all(not signal[name].any() for name in bad["dead"])
-    assert 0 < signal[bad["flat"][0]].std() < 0.1e-6
+    counts = {"dead_channels": 2, "flat_channels": 1, "noisy_channels": 3, "loose_channels": 1, "bridged_pairs": 2}
+    before_CT, after_CT, contact_CC, facts = spoil(cap, **counts)
+    kinds = ("dead", "flat", "noisy", "loose", "bridged")
+    bad = {kind: [cap.ch_names.index(f.channel) for f in facts if f.kind == kind] for kind in kinds}
+    every = [at for picks in bad.values() for at in picks]
+    assert [len(bad[kind]) for kind in kinds] == [2, 1, 3, 1, 4]
+    assert len(set(every)) == 11
+    assert not after_CT[bad["dead"]].any()
+    assert 0 < after_CT[bad["flat"][0]].std() < 0.1e-6
+    assert (after_CT[bad["noisy"]].std(axis=1) > 80e-6).all()
+    assert after_CT[bad["loose"][0]].std() == pytest.approx(10e-6, rel=0.1)
+    assert abs(np.corrcoef(after_CT[bad["loose"][0]], before_CT[bad["loose"][0]])[0, 1]) < 0.1
+    assert len(np.unique(after_CT[bad["bridged"]].round(12), axis=0)) == 2, "each pair has one signal"
+    sound = np.setdiff1d(np.arange(len(before_CT)), every)
+    np.testing.assert_array_equal(after_CT[sound], before_CT[sound])
+    through = [*sound, *bad["dead"], *bad["bridged"]]
+    np.testing.assert_allclose(after_CT[through], contact_CC[through] @ before_CT, atol=1e-11)
+
+
+def test_bridged_electrodes_are_neighbours(cap: Sensors) -> None:
+    _, _, contact_CC, facts = spoil(cap, bridged_pairs=1)
+    first, second = (cap.ch_names.index(fact.channel) for fact in facts)
+    assert contact_CC[first, second] == 0.5
+    distance = np.linalg.norm(cap.position_A3[: len(cap.ch_names)] - cap.position_A3[first], axis=1)
+    assert np.argsort(distance).tolist().index(second) <= 3
 
 
 def test_meg_gets_mains_and_bad_channels_but_no_blinks() -> None:
     helmet = meg_sensors(system="neuromag", n_places=8, sfreq=SFREQ, line_freq=60, position_P3=SOURCE)
     measured = plant(helmet, ArtefactConfig())
     kinds = {fact.kind for fact in measured.facts}
-    assert {"dead", "flat", "noisy", "line", "drift", "noise"} <= kinds
+    assert {"line", "drift", "noise"} <= kinds
     assert not {"blink", "muscle"} & kinds
+    counts = {"dead_channels": 1, "loose_channels": 1, "bridged_pairs": 1}
+    assert [fact.kind for fact in spoil(helmet, **counts)[3]] == ["dead"], "only electrodes are loose or bridged"
     assert not measured.blink_T.any()
     assert {fact.unit for fact in measured.facts if fact.kind == "line"} == {"T", "T/m"}

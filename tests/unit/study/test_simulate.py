@@ -20,6 +20,7 @@ from neuroloom.bold.parcels import template_parcels
 from neuroloom.config import ConfigError, RecordingRow, SimulateConfig
 from neuroloom.provenance import file_digest
 from neuroloom.study.bold_model import bold_response, voxel_grid
+from neuroloom.study.lab import LEAD_S
 from neuroloom.study.simulate import simulate_site, simulated_rows
 from neuroloom.study.sources import BANDS, near
 
@@ -85,10 +86,24 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read(study: Path, row: RecordingRow) -> Any:
+def read_all(study: Path, row: RecordingRow) -> Any:
     path = mne_bids.get_bids_path_from_fname(study / row.path, verbose="error")
     raw = mne_bids.read_raw_bids(path, verbose="error").load_data(verbose="error")
     return raw.rename_channels(lambda name: name.removeprefix("EEG "))
+
+
+def read(study: Path, row: RecordingRow, *, references: bool = False) -> Any:
+    """The electrodes, or the coils, without what scanner and room added."""
+    raw, found = read_all(study, row), truth(study, row)
+    raw.pick([name for name in raw.ch_names if name in set(found.read("channel"))])
+    if found.has("added_kind"):
+        added_CT = found.read("added_map") @ found.read("added_course")
+        at = dict(zip(found.read("channel"), added_CT, strict=True))
+        raw._data -= np.stack([at[name] for name in raw.ch_names])
+    if not references:
+        raw.pick(["eeg", "meg"], exclude=[])
+    raw.set_annotations(raw.annotations[[label != "volume" for label in raw.annotations.description]])
+    return raw
 
 
 def truth(study: Path, row: RecordingRow) -> Artifact:
@@ -101,13 +116,13 @@ def facts(study: Path, row: RecordingRow, *kinds: str) -> pd.DataFrame:
 
 
 def good(study: Path, row: RecordingRow, ch_names: list[str]) -> np.ndarray:
-    return ~np.isin(ch_names, facts(study, row, "dead", "flat", "noisy").channel)
+    return ~np.isin(ch_names, facts(study, row, "dead", "flat", "noisy", "loose", "bridged").channel)
 
 
 def series(study: Path, row: RecordingRow) -> np.ndarray:
     """Parcel means (P, V) straight from the file, as a share of their mean, without line and cosine drift."""
     grid = voxel_grid(CONFIG.voxel_mm, CONFIG.n_parcels)
-    voxels_XV = nibabel.load(study / row.path).get_fdata()[grid.brain_XYZ]
+    voxels_XV = nibabel.load(study / row.path).get_fdata()[grid.field_XYZ]
     means_PV = np.stack([voxels_XV[grid.labels_X == label].mean(axis=0) for label in range(1, CONFIG.n_parcels + 1)])
     return detrended(means_PV / means_PV.mean(axis=1, keepdims=True))
 
@@ -192,7 +207,7 @@ def test_a_dataset_is_not_overwritten(study: Path) -> None:
         ({"sfreq": 512.5}, {}, "whole numbers"),
         ({}, {"duration": 40.5}, "whole numbers"),
         ({"t_r": 5}, {}, "fewer than 10 volumes"),
-        ({}, {"artefacts": {"dead_channels": 40}}, "42 dead, flat and noisy channels of 31 eeg"),
+        ({}, {"artefacts": {"dead_channels": 40}}, "45 bad channels of 31 eeg"),
         ({}, {"n_parcels": 33}, "even"),
     ],
 )
@@ -208,7 +223,7 @@ def test_impossible_studies_are_refused_before_any_job(site: dict, study_wide: d
 @pytest.mark.parametrize("row", SENSOR_ROWS, ids=NAMES)
 def test_files_hold_the_planted_brain_in_volts_and_tesla(study: Path, row: RecordingRow) -> None:
     """Band by band the measured signal is leadfield times source: units, order of channels and clock are right."""
-    raw, known = read(study, row), truth(study, row)
+    raw, known = read(study, row, references=True), truth(study, row)
     site = CONFIG.sites[row.site]
     assert raw.ch_names == list(known.read("channel"))
     assert raw.info["sfreq"] == site.sfreq == known.attrs["sfreq"]
@@ -235,13 +250,18 @@ def test_amplitudes_are_plausible(study: Path, row: RecordingRow) -> None:
 
 @pytest.mark.parametrize("row", SENSOR_ROWS, ids=NAMES)
 def test_bad_channels_are_in_the_file(study: Path, row: RecordingRow) -> None:
-    raw = read(study, row)
+    raw = read_all(study, row).pick(["eeg", "meg"], exclude=[])
     assert [len(facts(study, row, kind)) for kind in ("dead", "flat", "noisy")] == [1, 1, 1]
+    assert [len(facts(study, row, kind)) for kind in ("loose", "bridged")] == (
+        [1, 2] if row.modality == "eeg" else [0, 0]
+    )
     channel = {kind: facts(study, row, kind).channel.item() for kind in ("dead", "flat", "noisy")}
     signal = raw.get_data()
     by_name = dict(zip(raw.ch_names, signal, strict=True))
     assert not by_name[channel["dead"]].any()
     own_type = raw.get_channel_types([channel["noisy"]])[0]
+    raw = read(study, row)
+    by_name |= {channel["noisy"]: raw.get_data([channel["noisy"]])[0]}
     others = raw.copy().pick(own_type)
     typical = np.median(filter_data(others.get_data(), raw.info["sfreq"], 1, None, verbose="error").std(axis=1))
     assert filter_data(by_name[channel["noisy"]], raw.info["sfreq"], 1, None, verbose="error").std() > 4 * typical
@@ -305,7 +325,7 @@ def test_imagery_events_agree_in_eeg_and_bold(study: Path) -> None:
     found = events(read(study, eeg))
     assert [label for *_, label in found] == table.trial_type.tolist()
     assert set(table.trial_type) == {"left_hand", "right_hand"}
-    np.testing.assert_allclose([onset for onset, *_ in found], table.onset, atol=1 / 250)
+    np.testing.assert_allclose([onset - LEAD_S for onset, *_ in found], table.onset, atol=1 / 250)
     np.testing.assert_allclose([duration for _, duration, _ in found], 4, atol=1 / 250)
 
 
@@ -345,7 +365,7 @@ def test_the_planted_lag_is_the_best_one(study: Path) -> None:
     for row in BOLD_ROWS:
         drive_PG, measured_PV = truth(study, row).read("drive"), series(study, row)
         for at, lag in enumerate(lags):
-            model_PV = detrended(bold_response(drive_PG, t_r=1.0, n_volumes=40, hrf_lag=float(lag)))
+            model_PV = detrended(bold_response(drive_PG, t_r=1.0, n_volumes=34, hrf_lag=float(lag), start=LEAD_S))
             fit[at] += np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(model_PV, measured_PV, strict=True)])
     assert lags[int(np.argmax(fit))] == pytest.approx(CONFIG.hrf_lag, abs=0.3)
 
@@ -370,22 +390,40 @@ def test_eeg_sources_drive_the_bold_of_the_same_recording(study: Path) -> None:
 def test_image_sidecar_mask_and_confounds_fit_together(study: Path, row: RecordingRow) -> None:
     path = study / row.path
     image = nibabel.load(path)
-    assert image.shape[3] == 40
+    assert image.shape[3] == 34
     assert image.header.get_zooms()[:4] == pytest.approx((8, 8, 8, 1))
     assert json.loads((path.parent / path.name.replace(".nii.gz", ".json")).read_text())["RepetitionTime"] == 1.0
     derived = study / row.site / "bids" / "derivatives" / "simulated" / f"sub-{row.subject}" / "func"
     mask = nibabel.load(next(derived.glob(f"*task-{row.task}_space-MNI*_desc-brain_mask.nii.gz")))
     assert mask.shape == image.shape[:3]
     np.testing.assert_array_equal(mask.affine, image.affine)
-    np.testing.assert_array_equal(mask.get_fdata() > 0, image.get_fdata().mean(axis=3) > 0)
+    inside_XYZ, mean_XYZ = mask.get_fdata() > 0, image.get_fdata().mean(axis=3)
+    assert mean_XYZ[inside_XYZ].min() > 0
+    assert np.median(mean_XYZ[~inside_XYZ]) == 0
+    assert np.median(mean_XYZ[inside_XYZ]) > 4 * np.percentile(mean_XYZ[~inside_XYZ], 90)
     table = pd.read_csv(next(derived.glob(f"*task-{row.task}_desc-confounds_timeseries.tsv")), sep="\t")
-    assert len(table) == 40
+    assert len(table) == 34
     assert np.isnan(table.framewise_displacement[0])
     np.testing.assert_allclose(table[["trans_x", "rot_z"]], truth(study, row).read("motion")[:, [0, 5]], atol=1e-5)
     np.testing.assert_allclose(table.global_signal, image.get_fdata()[mask.get_fdata() > 0].mean(axis=0), rtol=1e-4)
     steps = facts(study, row, "motion")
     assert set(steps.onset) == set(np.flatnonzero(table.framewise_displacement > 0) * 1.0)
     assert steps.value.between(0.1, 0.3).all()
+
+
+def test_a_raw_site_has_slice_times_and_no_derivatives(tmp_path: Path) -> None:
+    raw = CONFIG.sites["north"].model_copy(
+        update={"n_subjects": 1, "modalities": ("bold",), "slice_order": "interleaved", "derivatives": False}
+    )
+    config = CONFIG.model_copy(update={"sites": {"north": raw}, "tasks": ("rest",)})
+    simulate_site(site="north", config=config, study=STUDY, seed=1, folder=tmp_path / "north")
+    (row,) = simulated_rows(STUDY, config)
+    path = tmp_path / row.path
+    times = json.loads((path.parent / path.name.replace(".nii.gz", ".json")).read_text())["SliceTiming"]
+    assert len(times) == nibabel.load(path).shape[2]
+    assert (times[0], times[2] < times[1], max(times) < 1.0) == (0.0, True, True)
+    assert not (tmp_path / "north" / "bids" / "derivatives").exists()
+    verify(tmp_path / "north" / "truth" / f"{row.recording}.zarr")
 
 
 # --- truth -----------------------------------------------------------------------------------------------------------
@@ -412,3 +450,33 @@ def test_eeg_and_meg_of_one_person_are_different_recordings(study: Path) -> None
     sources = [truth(study, row).read("source")[0] for row in (eeg, meg)]
     assert abs(np.corrcoef(*sources)[0, 1]) < 0.2
     assert facts(study, eeg, "alpha_peak").value.item() == facts(study, meg, "alpha_peak").value.item()
+
+
+def test_eeg_in_the_scanner_has_triggers_an_ecg_and_its_artefacts(study: Path) -> None:
+    row = next(row for row in SENSOR_ROWS if row.modality == "eeg")
+    raw, found = read_all(study, row), truth(study, row)
+    onsets = [onset for onset, _, label in events(raw) if label == "volume"]
+    assert len(onsets) == 34
+    np.testing.assert_allclose(np.diff(onsets), 1.0, atol=1 / 250)
+    assert onsets[0] == pytest.approx(LEAD_S, abs=1 / 250)
+    assert raw.get_channel_types(["ECG"]) == ["ecg"]
+    assert set(found.read("added_kind")) == {"gradient", "cardiac"}
+    is_gradient = found.read("added_kind") == "gradient"
+    gradient_CT = found.read("added_map")[:, is_gradient] @ found.read("added_course")[is_gradient]
+    sound = good(study, row, list(found.read("channel")))
+    brain_CT = found.read("leadfield") @ found.read("source")
+    ratio = np.median(gradient_CT[sound].std(axis=1)) / np.median(brain_CT[sound].std(axis=1))
+    assert ratio > 100
+    assert np.abs(gradient_CT[:, :500]).max() < 1e-3 * np.abs(gradient_CT).max(), "the scanner starts at 3 s"
+
+
+def test_the_room_is_heard_by_coils_and_references(study: Path) -> None:
+    row = next(row for row in SENSOR_ROWS if row.site == "east")
+    raw, found = read_all(study, row), truth(study, row)
+    assert raw.get_channel_types().count("ref_meg") == 16
+    assert set(found.read("added_kind")) == {"interference"}
+    added_CT = found.read("added_map") @ found.read("added_course")
+    references = [at for at, name in enumerate(found.read("channel")) if not name.startswith("MEG")]
+    measured_CT = raw.get_data([found.read("channel")[at] for at in references])
+    r = [np.corrcoef(a, b)[0, 1] for a, b in zip(added_CT[references], measured_CT, strict=True)]
+    assert np.median(r) > 0.99, "references hear the room and little else"
