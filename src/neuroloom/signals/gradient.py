@@ -21,7 +21,7 @@ from neuroloom.records import Array
 from neuroloom.signals.residue import ResidueBasis, fit_residue
 from neuroloom.signals.triggers import MIN_VOLUMES
 
-WINDOW = 50  # volumes; components follow the head, so that an average may be long
+WINDOW = 100  # volumes; components follow the head, so that an average may be long
 HALF_KERNEL = 32  # samples
 KAISER_BETA = 7.9  # 80 dB
 CHANCE = 2.0  # power of a harmonic of the average that is left in, against what chance alone would make
@@ -30,7 +30,7 @@ MAX_JITTER = 0.25  # samples; volumes that scatter more than this around a regul
 RUNS = 4  # of WINDOW volumes, from which the components are fitted
 EDGE = 16  # samples; so long does the artefact of a single volume ring on
 BLOCK = 16  # volumes that are cleaned at once
-SIDE_HZ, LEAST_HZ = 0.5, 3.0  # frequency shift of the surrogates of the residue, and where components begin
+SIDE_HZ, LEAST_HZ = 0.5, 1.0  # frequency shift of the surrogates of the residue, and where components begin
 
 
 class Source(Protocol):

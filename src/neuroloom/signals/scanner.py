@@ -7,8 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from neuroloom.config import MeegConfig
-from neuroloom.records import Array, Recording
-from neuroloom.signals.cardiac import CardiacCleaned, Heartbeats, find_heartbeats, fit_cardiac, heartbeats_of_eeg
+from neuroloom.records import Array, Recording, Signal
+from neuroloom.signals.cardiac import (
+    CardiacArtefact,
+    CardiacCleaned,
+    Heartbeats,
+    find_heartbeats,
+    fit_cardiac,
+    heartbeats_of_eeg,
+)
 from neuroloom.signals.gradient import GradientCleaned, fit_gradient
 from neuroloom.signals.streams import Patched, Picked
 from neuroloom.signals.triggers import volume_onsets
@@ -41,9 +48,22 @@ def without_gradients(
         return recording, []
     onset_V, note = volume_onsets(recording.events, t_r=t_r, file=file)
     model = fit_gradient(recording.signal_CT, sfreq=recording.sfreq, onset_V=onset_V, t_r=t_r, rng=rng)
-    cleaned = GradientCleaned(recording.signal_CT, model)
-    small = cleaned.shape[0] * cleaned.shape[1] <= IN_MEMORY
-    return replace(recording, signal_CT=cleaned[:, :] if small else cleaned), [note, model.note]
+    first = replace(recording, signal_CT=_in_memory(GradientCleaned(recording.signal_CT, model)))
+    beats = _heartbeats(first)
+    if not len(beats.onset_E) or config.cardiac == "none":
+        return first, [note, model.note]
+    # an average of some dozen volumes still holds some of the heartbeats, which are larger than the EEG: so they are
+    # found in what the first pass leaves, and kept out of the averages of a second one
+    picks = recording.picks("eeg")
+    heart = fit_cardiac(first.signal_CT, sfreq=recording.sfreq, beats=beats, picks=picks, rng=rng)
+    other = _in_memory(CardiacArtefact(first.signal_CT, heart))
+    second = _in_memory(GradientCleaned(recording.signal_CT, model, other=other))
+    return replace(recording, signal_CT=second), [note, model.note]
+
+
+def _in_memory(signal: Signal) -> Signal:
+    """A small signal is computed once; a large one where it is asked for."""
+    return np.asarray(signal[:, :]) if signal.shape[0] * signal.shape[1] <= IN_MEMORY else signal
 
 
 def without_heartbeats(

@@ -12,7 +12,14 @@ MU = (8.0, 13.0)
 
 
 def harmonic_drop(
-    before_CT: Array, after_CT: Array, *, truth_CT: Array, sfreq: float, freqs: Array, width: float = 0.25
+    before_CT: Array,
+    after_CT: Array,
+    *,
+    truth_CT: Array,
+    sfreq: float,
+    freqs: Array,
+    width: float = 0.25,
+    together: bool = False,
 ) -> float:
     """By how much an artefact got smaller around its harmonics, dB: the worst harmonic of the median channel.
 
@@ -29,12 +36,14 @@ def harmonic_drop(
         Harmonics, Hz.
     width : float
         Reach on either side of each, Hz.
+    together : bool
+        Add up the power of all harmonics instead of looking for the worst one.
     """
     freq_F = np.fft.rfftfreq(before_CT.shape[1], 1 / sfreq)
     taper_T = np.hanning(before_CT.shape[1])
     drops = []
-    for freq in freqs:
-        near_F = np.abs(freq_F - freq) <= width
+    near_NF = np.abs(freq_F - np.asarray(freqs)[:, None]) <= width
+    for near_F in near_NF.any(axis=0, keepdims=True) if together else near_NF:
         power = [_power(error_CT, taper_T, near_F) for error_CT in (before_CT - truth_CT, after_CT - truth_CT)]
         drops.append(np.median(10 * np.log10(np.maximum(power[0], 1e-300) / np.maximum(power[1], 1e-300))))
     return float(min(drops))

@@ -187,8 +187,10 @@ def _score_scanner(planted: Planted, events: Events, facts: pd.DataFrame, config
     scores = [
         Score("gradient", harmonic_drop(raw_CT, clean_CT, truth_CT=truth_CT, sfreq=sfreq, freqs=slices)),
         Score("scanner_r", kept_r(clean_CT, truth_CT, sfreq=sfreq)),
-        Score("cardiac", harmonic_drop(without_CT, clean_CT, truth_CT=truth_CT, sfreq=sfreq, freqs=heart)),
     ]
+    for what, together in (("cardiac", True), ("cardiac_worst", False)):
+        drop = harmonic_drop(without_CT, clean_CT, truth_CT=truth_CT, sfreq=sfreq, freqs=heart, together=together)
+        scores.append(Score(what, drop))
     task = _without(events, "volume")
     for label, rest in CONTRASTS:
         if label in task.label:

@@ -214,8 +214,11 @@ def _add_rhythm(
     time_T: Array,
     rng: np.random.Generator,
 ) -> None:
-    """Add, in place, an oscillation of known amplitude and of a frequency that wanders around its centre (SD in Hz)."""
-    noise_PG = coloured_noise(rng, len(centre_P), len(grid_G), GRID_RATE, l_freq=0.1, h_freq=1.5)
+    """Add, in place, an oscillation of known amplitude and of a frequency that wanders around its centre (SD in Hz).
+
+    It wanders slowly, too, so that the oscillation forgets its phase within a second or two, as rhythms of brains do.
+    """
+    noise_PG = coloured_noise(rng, len(centre_P), len(grid_G), GRID_RATE, h_freq=1.5)
     phase_PG = 2 * np.pi * np.cumsum(centre_P[:, None] + wander * noise_PG, axis=1) / GRID_RATE
     phase_PG += rng.uniform(0, 2 * np.pi, (len(centre_P), 1))
     # One parcel at a time: the phase needs double precision, and all parcels at once would need gigabytes.
