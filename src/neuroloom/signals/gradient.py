@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from neuroloom.records import Array
-from neuroloom.signals.residue import ResidueBasis, fit_residue
+from neuroloom.signals.residue import N_WAVEFORMS, ResidueBasis, fit_residue
 from neuroloom.signals.triggers import MIN_VOLUMES
 
 WINDOW = 100  # volumes; components follow the head, so that an average may be long
@@ -159,13 +159,24 @@ def _tune_clock(source: Source, model: GradientModel) -> GradientModel:
 
 
 def _lateness(spectrum_VCF: Array, model: GradientModel) -> Array:
-    """By how many points of the grid each volume is late against the mean, from the slope of its phase, (V,)."""
+    """By how many points of the grid each volume is late against the mean, (V,).
+
+    A head that moves mixes the waveforms of the gradients anew, which a plain phase would take for time. So only that
+    part of the derivative counts which is no mixture of the waveforms.
+    """
     least = max(int(LEAST_HZ * model.period / model.sfreq), 1)
-    mean_CF = spectrum_VCF.mean(axis=0)
-    cross_VF = (spectrum_VCF * mean_CF.conj()).sum(axis=1)[:, least:]
     turn_F = 2 * np.pi * np.arange(least, spectrum_VCF.shape[2]) / model.n_grid
-    weight_VF = np.abs(cross_VF) * turn_F
-    return -(weight_VF * np.angle(cross_VF)).sum(axis=1) / np.maximum((weight_VF * turn_F).sum(axis=1), 1e-300)
+    mean_CF = spectrum_VCF[:, :, least:].mean(axis=0)
+    mean_CN, slope_CN = _as_real(mean_CF), _as_real(-1j * turn_F * mean_CF)
+    wave_KN = np.linalg.svd(mean_CN, full_matrices=False)[2][:N_WAVEFORMS]
+    slope_CN -= slope_CN @ wave_KN.T @ wave_KN
+    apart_VCN = _as_real(spectrum_VCF[:, :, least:]) - mean_CN
+    return np.einsum("vcn,cn->v", apart_VCN, slope_CN) / max(float((slope_CN**2).sum()), 1e-300)
+
+
+def _as_real(spectrum: Array) -> Array:
+    """Real and imaginary parts side by side."""
+    return np.concatenate([spectrum.real, spectrum.imag], axis=-1).astype(np.float64)
 
 
 def _fit_basis(source: Source, model: GradientModel, rng: np.random.Generator) -> ResidueBasis:

@@ -93,6 +93,7 @@ def score_signal(
     clean_CT: Array,
     *,
     plain_CT: Array,
+    filtered_CT: Array,
     truth_CT: Array,
     noise_psd_C: Array,
     blink_T: Array,
@@ -106,7 +107,9 @@ def score_signal(
     clean_CT : array
         Preprocessed.
     plain_CT : array
-        The recording through the same matrix, but through no filter.
+        The recording as it is outside of scanner and room, through the same matrix, but through no filter.
+    filtered_CT : array
+        The same through the filter, by which alone its neighbourhood of mains is judged.
     truth_CT : array
         What the channels would hold without noise and artefacts.
     noise_psd_C : array
@@ -116,7 +119,8 @@ def score_signal(
     sfreq, line_freq : float
         Hz.
     """
-    scores = _score_line(welch_psd(plain_CT, sfreq), welch_psd(clean_CT, sfreq), line_freq)
+    plain, filtered, clean = (welch_psd(part_CT, sfreq) for part_CT in (plain_CT, filtered_CT, clean_CT))
+    scores = _score_line(plain, filtered, clean, line_freq=line_freq)
     if blink_T.any():
         alpha_true = _band_power(truth_CT, sfreq) + noise_psd_C
         scores.append(Score("blink", float(np.abs(correlations(clean_CT, blink_T)).max())))
@@ -124,16 +128,18 @@ def score_signal(
     return scores
 
 
-def _score_line(before: tuple[Array, Array], after: tuple[Array, Array], line_freq: float) -> list[Score]:
-    """Mains above the high end of either recording was never heard: no score."""
-    if line_freq + 3 > min(before[0][-1], after[0][-1]):
+Spectrum = tuple[Array, Array]
+
+
+def _score_line(plain: Spectrum, filtered: Spectrum, clean: Spectrum, *, line_freq: float) -> list[Score]:
+    """Mains above the high end of the recording was never heard: no score."""
+    if line_freq + 3 > plain[0][-1]:
         return []
-    drop = _db(before, line_freq) - _db(after, line_freq)
-    sides = [abs(_db(after, line_freq + side) - _db(before, line_freq + side)) for side in (-2.0, 2.0)]
-    return [Score("line_drop", drop), Score("line_neighbours", max(sides))]
+    sides = [abs(_db(filtered, line_freq + side) - _db(plain, line_freq + side)) for side in (-2.0, 2.0)]
+    return [Score("line_drop", _db(plain, line_freq) - _db(clean, line_freq)), Score("line_neighbours", max(sides))]
 
 
-def _db(spectrum: tuple[Array, Array], freq: float) -> float:
+def _db(spectrum: Spectrum, freq: float) -> float:
     """Power within a quarter of a hertz, median channel, dB."""
     freqs_F, psd_CF = spectrum
     near = np.abs(freqs_F - freq) <= 0.26

@@ -104,6 +104,7 @@ def score_sensors(
     scores += score_signal(
         planted.clean_CT,
         plain_CT=planted.slower(planted.matrix @ plain_IT),
+        filtered_CT=planted.matrix @ planted.filtered(plain_IT),
         truth_CT=planted.slower(true_CP @ truth.read("source")),
         noise_psd_C=planted.matrix**2 @ planted.noise_I**2 / (planted.sfreq / 2),
         blink_T=planted.slower(truth.read("blink")[None])[0],

@@ -16,6 +16,7 @@ def scores(
     found = score_signal(
         after.signal_CT,
         plain_CT=before.signal_CT,
+        filtered_CT=after.signal_CT,
         truth_CT=truth_CT,
         noise_psd_C=np.zeros(len(truth_CT)),
         blink_T=blink_T,
