@@ -1,5 +1,5 @@
 rule preprocess_meeg:
-    """Notch, band-pass, bad channels, reference and resampling of one EEG or MEG recording."""
+    """Take scanner, room, mains, eyes and bad channels out of one EEG or MEG recording, and resample it."""
     input:
         manifest=f"{RESULTS}/ingest/{{recording}}.manifest.json",
     output:
@@ -32,7 +32,7 @@ rule preprocess_meeg:
 
 
 rule preprocess_bold:
-    """Mask, detrend, regress confounds, filter and parcellate one BOLD series."""
+    """Realign, mask, parcellate and clean one BOLD series."""
     input:
         manifest=f"{RESULTS}/ingest/{{recording}}.manifest.json",
     output:

@@ -59,9 +59,10 @@ def plot_meeg_qc(before: Recording, after: Recording, qc: MeegQc, *, title: str)
 def summary(qc: MeegQc) -> str:
     """One line of figures under the title."""
     line = f"mains {qc.line_freq:g} Hz {qc.line_source}" if qc.line_freq else "no mains found"
+    windows = f", {qc.n_rejected} of {qc.n_windows} windows rejected" if qc.n_windows else ""
     return (
         f"{qc.n_channels} channels, {len(qc.bads)} bad, {qc.duration:.0f} s, {qc.sfreq_in:g} to {qc.sfreq_out:g} Hz, "
-        f"band {qc.l_freq:g}-{qc.h_freq:g} Hz, {line}"
+        f"band {qc.l_freq:g}-{qc.h_freq:g} Hz, {line}{windows}"
     )
 
 
