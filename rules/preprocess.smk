@@ -21,7 +21,6 @@ rule preprocess_meeg:
         runtime=30,
     params:
         meeg=CONFIG.preprocess.meeg.model_dump(),
-        dataset=get_source,
         window=CONFIG.ingest.window,
         seed=CONFIG.study.seed,
         source=source_digest("neuroloom.signals.preprocess", "neuroloom.figures.meeg_qc"),

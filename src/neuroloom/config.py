@@ -170,10 +170,11 @@ class MeegConfig(Frozen):
     cardiac: Literal["obs", "none"] = Field(
         "obs", description="Take heartbeats out of EEG that was recorded in a scanner."
     )
-    magnetic: Literal["auto", "maxwell", "reference", "hfc", "ssp", "none"] = Field(
+    magnetic: Literal["auto", "maxwell", "tsss", "reference", "hfc", "ssp", "none"] = Field(
         "auto",
-        description="Take magnetic fields of the surroundings out of MEG: signal space separation, reference coils, "
-        "homogeneous field correction or signal space projection; auto takes what the coils allow.",
+        description="Take magnetic fields of the surroundings out of MEG: signal space separation (tsss: temporal, for "
+        "sources close to the head), reference coils, homogeneous field correction or signal space projection; auto "
+        "takes what the coils allow.",
     )
     bridged_share: float | None = Field(
         0.05,

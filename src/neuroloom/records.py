@@ -96,6 +96,8 @@ class Recording:
         Hz; None where neither the file nor the study says.
     reference : str
         EEG reference in words, `unknown` where the file does not say.
+    scanner_t_r : float or None
+        Repetition time of the scanner that EEG was recorded in, s; None outside of one.
     window_status : sequence of str
         One per window of the store: `good` or `rejected: <reason>`; empty before preprocessing.
     mixing : tuple of array and list of str, or None
@@ -113,6 +115,7 @@ class Recording:
     events: Events = field(default_factory=Events.none)
     line_freq: float | None = None
     reference: str = "unknown"
+    scanner_t_r: float | None = None
     window_status: Sequence[str] = ()
     mixing: tuple[Array, list[str]] | None = None
 
@@ -148,6 +151,7 @@ class Recording:
             events=Events.from_artifact(artifact),
             line_freq=artifact.attrs["line_freq"],
             reference=artifact.attrs["reference"],
+            scanner_t_r=artifact.attrs.get("scanner_t_r"),
             window_status=list(artifact.read("window_status")) if artifact.has("window_status") else (),
             mixing=(artifact.read("mixing"), list(artifact.read("input"))) if artifact.has("mixing") else None,
         )
@@ -173,7 +177,8 @@ class Recording:
 
     def attrs(self) -> dict[str, Any]:
         """Root attributes of the artifact."""
-        return {"sfreq": float(self.sfreq), "line_freq": self.line_freq, "reference": self.reference}
+        facts = {"line_freq": self.line_freq, "reference": self.reference, "scanner_t_r": self.scanner_t_r}
+        return {"sfreq": float(self.sfreq), **facts}
 
     def picks(self, *ch_types: str) -> Array:
         """Indices of the channels of the given types."""

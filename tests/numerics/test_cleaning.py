@@ -41,7 +41,7 @@ def scored(config: Config, study: Path, modality: str) -> tuple[Recording, dict[
     (row,) = [row for row in simulated_rows("demo", config.simulate) if row.modality == modality]
     path, source = study / row.path, source_of(row, config)
     before, _ = to_recording(read_raw(path, source=source), path=path, source=source, config=config.ingest)
-    options = {"config": config.preprocess.meeg, "source": source, "window": 10.0, "file": str(path)}
+    options = {"config": config.preprocess.meeg, "window": 10.0, "file": str(path)}
     after, _ = preprocess_meeg(recording=before, rng=child_rng(1, row.recording), **options)
     truth, facts = open_truth(study / row.site, row.recording)
     found = score_sensors(before.load(), after.load(), truth=truth, facts=facts, config=config.preprocess.meeg)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neuroloom.config import MeegConfig, SourceConfig
+from neuroloom.config import MeegConfig
 from neuroloom.records import Array, Events, Recording
 from neuroloom.signals import preprocess, scanner
 from neuroloom.signals.preprocess import preprocess_meeg
@@ -35,16 +35,15 @@ def in_scanner(recording: Recording) -> Recording:
     onsets = np.arange(0.0, times[-1] - T_R, T_R)
     events = Events(onsets, np.zeros(len(onsets)), ["R128"] * len(onsets))
     types = ["eeg"] * 18 + ["ecg"]
-    return replace(recording, signal_CT=signal_CT.astype(np.float32), events=events, ch_types=types)
+    return replace(recording, signal_CT=signal_CT.astype(np.float32), events=events, ch_types=types, scanner_t_r=T_R)
 
 
 @pytest.mark.usefixtures("lazy")
 @pytest.mark.parametrize("scanned", [False, True], ids=["plain", "in a scanner"])
 def test_pieces_equal_the_whole_to_one_part_in_a_million(recording: Recording, scanned: bool) -> None:
     given = in_scanner(recording) if scanned else recording
-    source = SourceConfig(scanner_t_r=T_R if scanned else None)
     rng = np.random.default_rng(0)
-    clean, qc = preprocess_meeg(recording=given, config=CONFIG, source=source, window=5.0, file="a", rng=rng)
+    clean, qc = preprocess_meeg(recording=given, config=CONFIG, window=5.0, file="a", rng=rng)
     assert ("volumes from volume triggers" in qc.notes) == scanned
     n_times = clean.signal_CT.shape[1]
     whole_CT = clean.signal_CT.read(0, n_times)

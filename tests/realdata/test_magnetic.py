@@ -6,13 +6,16 @@ import mne
 import numpy as np
 import pytest
 
+from neuroloom.config import MeegConfig
 from neuroloom.dims import UNITS
+from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import Recording
 from neuroloom.signals.filters import apply_kernel, design_kernel
 from neuroloom.signals.ingest import head_locations
 from neuroloom.signals.magnetic import fit_magnetic
 from neuroloom.signals.magnetic_bads import find_meg_bads
 from neuroloom.signals.maxwell import coil_info, tsss
+from neuroloom.signals.preprocess import preprocess_meeg
 
 FILES = {
     "neuromag": "sample_audvis_raw.fif",
@@ -37,6 +40,19 @@ def load(system: str, real_data: Path) -> Recording:
         coil_C=np.array([int(channel["coil_type"]) & 0xFFFF for channel in raw.info["chs"]], np.int32),
         loc_C12=head_locations(raw.info),
     )
+
+
+@pytest.mark.parametrize("system", ["neuromag", "bti"])
+def test_temporal_separation_is_done_or_refused_with_a_reason(system: str, real_data: Path) -> None:
+    config, rng = MeegConfig(magnetic="tsss"), np.random.default_rng(0)
+    options = {"config": config, "window": 1.0, "file": "x.fif", "rng": rng}
+    if system == "bti":
+        with pytest.raises(UnusableRecording, match=r"x\.fif: .*noise of the coils"):
+            preprocess_meeg(recording=load(system, real_data), **options)
+        return
+    clean, qc = preprocess_meeg(recording=load(system, real_data), **options)
+    assert "temporal signal space separation in pieces of 10 s" in qc.notes
+    assert np.isfinite(clean.load().signal_CT).all()
 
 
 def bads_of(recording: Recording) -> list[str]:

@@ -72,9 +72,10 @@ def to_recording(
         events=events,
         line_freq=source.line_freq or raw.info["line_freq"],
         reference=_reference(raw, path, source),
+        scanner_t_r=source.scanner_t_r,
     )
     check_positions(recording, path=path)
-    check_units(recording, path=path, config=config, in_scanner=source.scanner_t_r is not None)
+    check_units(recording, path=path, config=config)
     return recording, {"channel_names_in_file": in_file, "dropped_channels": dropped}
 
 
@@ -153,7 +154,7 @@ def check_positions(recording: Recording, *, path: Path) -> None:
         raise UnusableRecording(path, f"no positions for {', '.join(lost)}", remedy)
 
 
-def check_units(recording: Recording, *, path: Path, config: IngestConfig, in_scanner: bool = False) -> None:
+def check_units(recording: Recording, *, path: Path, config: IngestConfig) -> None:
     """Refuse a recording whose amplitudes cannot be what the unit says.
 
     The measure is the median over channels of the median SD in 1 s, which drift and bursts do not move; gradients of a
@@ -161,7 +162,7 @@ def check_units(recording: Recording, *, path: Path, config: IngestConfig, in_sc
     """
     sd_C = window_sd(recording.signal_CT, recording.sfreq)
     low, high = config.plausible_eeg_uv
-    eeg = (low, high * (GRADIENT_FACTOR if in_scanner else 1))
+    eeg = (low, high * (GRADIENT_FACTOR if recording.scanner_t_r else 1))
     ranges = {"eeg": (1e6, *eeg, "µV"), "mag": (1e15, *config.plausible_meg_ft, "fT")}
     for ch_type, (factor, low, high, unit) in ranges.items():
         picks = recording.picks(ch_type)

@@ -66,7 +66,8 @@ def fit_mixing(
         Of this recording.
     """
     sample_CT = np.concatenate(pieces, axis=1)[:, : int(MAGNETIC_S * recording.sfreq)]
-    room = fit_magnetic(recording, sample_CT, bads, method=config.magnetic)
+    method = "none" if config.magnetic == "tsss" else config.magnetic  # tSSS changes with time: it comes before
+    room = fit_magnetic(recording, sample_CT, bads, method=method)
     eyes = fit_ocular(recording, pieces, bads, config=config, seed=int(rng.integers(2**31)))
     matrix_CC = eyes.matrix_CC if room.matrix_CC is None else eyes.matrix_CC @ room.matrix_CC
     rebuilt = list(room.rebuilt)

@@ -11,12 +11,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from neuroloom.config import MeegConfig, SourceConfig
+from neuroloom.config import MeegConfig
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import BRAIN, Array, Recording, Signal
 from neuroloom.signals.bads import find_bads
 from neuroloom.signals.filters import design_kernel, detect_line_freq, line_ratio, welch_psd, window_sd
 from neuroloom.signals.magnetic_bads import find_meg_bads
+from neuroloom.signals.maxwell import tsss
 from neuroloom.signals.mixing import Mixing, fit_mixing
 from neuroloom.signals.quality import MeegQc
 from neuroloom.signals.rejection import Judged, fit_limits
@@ -66,7 +67,6 @@ def preprocess_meeg(
     *,
     recording: Recording,
     config: MeegConfig,
-    source: SourceConfig | None = None,
     window: float,
     file: str,
     rng: np.random.Generator,
@@ -78,8 +78,6 @@ def preprocess_meeg(
     recording : Recording
         As ingested.
     config : MeegConfig
-    source : SourceConfig, optional
-        Facts about the dataset: whether it was recorded in a scanner.
     window : float
         Length of the windows that are judged, s.
     file : str
@@ -98,37 +96,46 @@ def preprocess_meeg(
     UnusableRecording
         If more than `max_bad_fraction` of the brain channels are bad, or the triggers of a scanner are missing.
     """
-    timed = steps_in_time(recording, config=config, source=source or SourceConfig(), file=file, rng=rng)
+    timed = steps_in_time(recording, config=config, file=file, rng=rng)
     sample_CT = np.concatenate(timed.pieces, axis=1)
     bads = find_bads(timed.recording, timed.found, sample_CT, config=config)
     if config.magnetic != "none":
         bads |= find_meg_bads(timed.recording, sample_CT, bads)
     _check_bads(timed.recording, bads, config, file)
+    if config.magnetic == "tsss" and len(timed.recording.picks("mag", "grad")):
+        timed = _separated_in_time(timed, bads, file, rng)
     mixing = fit_mixing(timed.recording, timed.pieces, bads, config=config, rng=rng)
     clean, pieces = _mixed(timed, mixing, config)
     clean = _judged(clean, pieces, window, config)
     return clean, _quality(recording, timed, bads, mixing, clean, np.concatenate(pieces, axis=1), config)
 
 
-def steps_in_time(
-    recording: Recording, *, config: MeegConfig, source: SourceConfig, file: str, rng: np.random.Generator
-) -> Timed:
+def steps_in_time(recording: Recording, *, config: MeegConfig, file: str, rng: np.random.Generator) -> Timed:
     """All that is done to each channel by itself, as a stream, and the pieces that are learnt from."""
-    recording, notes = without_gradients(
-        pick(recording, *KEPT, *HELPING), t_r=source.scanner_t_r, config=config, file=file, rng=rng
-    )
+    recording, notes = without_gradients(pick(recording, *KEPT, *HELPING), config=config, file=file, rng=rng)
     found = survey(recording.signal_CT, recording.sfreq)
     line_freq, line_source = _line(recording, found)
     kernel, h_freq = time_kernel(recording.sfreq, line_freq, config)
     signal_CT = filtered(recording.signal_CT, found, kernel, sfreq=recording.sfreq, new_sfreq=config.sfreq)
     timed = replace(recording, signal_CT=signal_CT, sfreq=config.sfreq)
     timed, pieces = _with_pieces(timed, rng)
-    if source.scanner_t_r is not None:
+    if recording.scanner_t_r is not None:
         timed, more = without_heartbeats(timed, config=config, rng=rng)
         timed, pieces = _with_pieces(timed, rng)
         notes += more
     edges = min((len(kernel) - 1) / recording.signal_CT.shape[1], 1.0)
     return Timed(timed, pieces, found, line_freq, line_source, h_freq, edges, notes)
+
+
+def _separated_in_time(timed: Timed, bads: dict[str, str], file: str, rng: np.random.Generator) -> Timed:
+    """After temporal signal space separation, which rebuilds bad coils, too."""
+    try:
+        separated = tsss(timed.recording.signal_CT, timed.recording, bads)
+    except ValueError as error:
+        raise UnusableRecording(file, str(error), "Set preprocess.meeg.magnetic: auto") from error
+    recording, pieces = _with_pieces(replace(timed.recording, signal_CT=separated), rng)
+    note = f"temporal signal space separation in pieces of {separated.st_duration:g} s"
+    return replace(timed, recording=recording, pieces=pieces, notes=[*timed.notes, note])
 
 
 def _with_pieces(recording: Recording, rng: np.random.Generator) -> tuple[Recording, list[Array]]:

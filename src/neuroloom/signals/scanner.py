@@ -24,7 +24,7 @@ IN_MEMORY = 50_000_000  # values; 200 MB
 
 
 def without_gradients(
-    recording: Recording, *, t_r: float | None, config: MeegConfig, file: str, rng: np.random.Generator
+    recording: Recording, *, config: MeegConfig, file: str, rng: np.random.Generator
 ) -> tuple[Recording, list[str]]:
     """The recording without the gradients of a scanner, and notes about it.
 
@@ -32,8 +32,6 @@ def without_gradients(
     ----------
     recording : Recording
         As ingested, with the scanner's triggers among its events.
-    t_r : float or None
-        Repetition time, s; None for a recording outside of a scanner.
     config : MeegConfig
     file : str
         Named in errors.
@@ -44,6 +42,7 @@ def without_gradients(
     UnusableRecording
         If no event repeats with the repetition time.
     """
+    t_r = recording.scanner_t_r
     if t_r is None or config.gradient == "none":
         return recording, []
     onset_V, note = volume_onsets(recording.events, t_r=t_r, file=file)

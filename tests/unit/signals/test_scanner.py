@@ -18,12 +18,13 @@ def scanned(recording: Recording, *, triggers: bool = True) -> tuple[Recording, 
     onsets = np.arange(0.0, 19.0, T_R) if triggers else np.zeros(0)
     events = Events(onsets, np.zeros(len(onsets)), ["volume"] * len(onsets))
     pulses_CT = np.outer(np.linspace(0.5, 1.5, 19), pulse_T)
-    return replace(recording, signal_CT=(recording.signal_CT + pulses_CT).astype(np.float32), events=events), pulses_CT
+    signal_CT = (recording.signal_CT + pulses_CT).astype(np.float32)
+    return replace(recording, signal_CT=signal_CT, events=events, scanner_t_r=T_R), pulses_CT
 
 
 def clean(recording: Recording, **changes: object) -> tuple[Recording, list[str]]:
     config = MeegConfig(cardiac="none").model_copy(update=changes)
-    return without_gradients(recording, t_r=T_R, config=config, file="x.edf", rng=np.random.default_rng(0))
+    return without_gradients(recording, config=config, file="x.edf", rng=np.random.default_rng(0))
 
 
 def test_pulses_go_and_the_eeg_stays(recording: Recording) -> None:
@@ -46,8 +47,8 @@ def test_missing_triggers_are_an_error_with_a_remedy(recording: Recording) -> No
 def test_outside_a_scanner_and_switched_off_nothing_is_done(recording: Recording) -> None:
     given, _ = scanned(recording)
     assert clean(given, gradient="none") == (given, [])
-    outside = without_gradients(given, t_r=None, config=MeegConfig(), file="x", rng=np.random.default_rng(0))
-    assert outside == (given, [])
+    outside = replace(given, scanner_t_r=None)
+    assert clean(outside) == (outside, [])
     assert without_heartbeats(given, config=MeegConfig(cardiac="none"), rng=np.random.default_rng(0)) == (given, [])
 
 
