@@ -6,7 +6,7 @@ one (`from_artifact`). Provenance is added by the job that writes the store.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -98,6 +98,8 @@ class Recording:
         EEG reference in words, `unknown` where the file does not say.
     scanner_t_r : float or None
         Repetition time of the scanner that EEG was recorded in, s; None outside of one.
+    site_files : mapping
+        Paths of what the MEG site measured of its machine: `calibration` and `cross_talk`, where there are such files.
     window_status : sequence of str
         One per window of the store: `good` or `rejected: <reason>`; empty before preprocessing.
     mixing : tuple of array and list of str, or None
@@ -116,6 +118,7 @@ class Recording:
     line_freq: float | None = None
     reference: str = "unknown"
     scanner_t_r: float | None = None
+    site_files: Mapping[str, str] = field(default_factory=dict)
     window_status: Sequence[str] = ()
     mixing: tuple[Array, list[str]] | None = None
 
@@ -152,6 +155,7 @@ class Recording:
             line_freq=artifact.attrs["line_freq"],
             reference=artifact.attrs["reference"],
             scanner_t_r=artifact.attrs.get("scanner_t_r"),
+            site_files=artifact.attrs.get("site_files", {}),
             window_status=list(artifact.read("window_status")) if artifact.has("window_status") else (),
             mixing=(artifact.read("mixing"), list(artifact.read("input"))) if artifact.has("mixing") else None,
         )
@@ -178,7 +182,7 @@ class Recording:
     def attrs(self) -> dict[str, Any]:
         """Root attributes of the artifact."""
         facts = {"line_freq": self.line_freq, "reference": self.reference, "scanner_t_r": self.scanner_t_r}
-        return {"sfreq": float(self.sfreq), **facts}
+        return {"sfreq": float(self.sfreq), **facts, "site_files": dict(self.site_files)}
 
     def picks(self, *ch_types: str) -> Array:
         """Indices of the channels of the given types."""

@@ -14,7 +14,7 @@ from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import BRAIN, Array, Events, Recording
 from neuroloom.signals.filters import window_sd
 from neuroloom.signals.names import normalise_names, type_by_name
-from neuroloom.signals.reading import RawStream, read_sidecar
+from neuroloom.signals.reading import RawStream, read_sidecar, site_files
 
 GRADIENT_FACTOR = 100.0
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ def to_recording(
         line_freq=source.line_freq or raw.info["line_freq"],
         reference=_reference(raw, path, source),
         scanner_t_r=source.scanner_t_r,
+        site_files={name: str(file) for name, file in site_files(path).items()},
     )
     check_positions(recording, path=path)
     check_units(recording, path=path, config=config)

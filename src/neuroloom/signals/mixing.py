@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -67,7 +68,15 @@ def fit_mixing(
     """
     sample_CT = np.concatenate(pieces, axis=1)[:, : int(MAGNETIC_S * recording.sfreq)]
     method = "none" if config.magnetic == "tsss" else config.magnetic  # tSSS changes with time: it comes before
-    room = fit_magnetic(recording, sample_CT, bads, method=method)
+    files = {name: Path(path) for name, path in recording.site_files.items()}
+    room = fit_magnetic(
+        recording,
+        sample_CT,
+        bads,
+        method=method,
+        calibration=files.get("calibration"),
+        cross_talk=files.get("cross_talk"),
+    )
     eyes = fit_ocular(recording, pieces, bads, config=config, seed=int(rng.integers(2**31)))
     matrix_CC = eyes.matrix_CC if room.matrix_CC is None else eyes.matrix_CC @ room.matrix_CC
     rebuilt = list(room.rebuilt)

@@ -108,6 +108,13 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         raise UnusableRecording(sidecar, f"the sidecar is not JSON ({error})", "Repair it") from error
 
 
+def site_files(path: Path) -> dict[str, Path]:
+    """Fine calibration and cross-talk of a Neuromag site, where BIDS keeps them: beside the recording."""
+    names = {"calibration": "*_acq-calibration_meg.dat", "cross_talk": "*_acq-crosstalk_meg.fif"}
+    found = {name: sorted(path.parent.glob(pattern)) for name, pattern in names.items()} if bids_root(path) else {}
+    return {name: files[0] for name, files in found.items() if files}
+
+
 def source_files(path: Path) -> list[Path]:
     """All files of a recording, sorted: headers with their data, sidecars, folders with their content."""
     if path.is_dir():
@@ -117,6 +124,7 @@ def source_files(path: Path) -> list[Path]:
     if bids_root(path):
         stem = path.name.rsplit("_", 1)[0]
         files += [file for file in path.parent.glob(f"{stem}_*") if file.suffix in (".json", ".tsv")]
+        files += site_files(path).values()
     return sorted(set(files))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from neuroloom.config import ColumnsConfig, SourceConfig
 from neuroloom.quarantine import UnusableRecording
-from neuroloom.signals.reading import read_raw, source_files
+from neuroloom.signals.reading import read_raw, site_files, source_files
 
 SFREQ = 128.0
 COLUMNS = ColumnsConfig(channels={"a": "Cz", "b": "Pz"}, unit="uV", sfreq=SFREQ, time="t", events="m")
@@ -150,3 +150,16 @@ def test_source_files_of_a_bids_recording_include_its_sidecars(tmp_path: Path) -
         (folder / name).touch()
     names = [path.name for path in source_files(folder / "sub-01_task-a_eeg.edf")]
     assert names == ["sub-01_task-a_eeg.edf", "sub-01_task-a_eeg.json", "sub-01_task-a_events.tsv"]
+
+
+def test_the_sites_calibration_is_found_beside_a_bids_recording(tmp_path: Path) -> None:
+    folder = tmp_path / "sub-01" / "meg"
+    folder.mkdir(parents=True)
+    (tmp_path / "dataset_description.json").write_text('{"Name": "a", "BIDSVersion": "1.9.0"}')
+    path = folder / "sub-01_task-rest_meg.fif"
+    for name in (path.name, "sub-01_acq-calibration_meg.dat", "sub-01_acq-crosstalk_meg.fif"):
+        (folder / name).touch()
+    found = {name: file.name for name, file in site_files(path).items()}
+    assert found == {"calibration": "sub-01_acq-calibration_meg.dat", "cross_talk": "sub-01_acq-crosstalk_meg.fif"}
+    assert {file.name for file in source_files(path)} >= set(found.values()), "they are part of the provenance"
+    assert site_files(tmp_path / "plain.fif") == {}
