@@ -14,7 +14,7 @@ def study(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bids")
     bids = smoke / "results/smoke/simulated/west/bids"
     study = f"{{name: mine, bids_root: {bids}, root: {bids}, recordings: config/recordings.tsv, labels: [age, sex]}}"
-    (folder / "mine.yaml").write_text(f"study: {study}\n")
+    (folder / "mine.yaml").write_text(f"study: {study}\nsources: {{mine: {{scanner_t_r: 1.5}}}}\n")
     (folder / "config").mkdir()
     return folder
 
@@ -30,6 +30,9 @@ def test_from_a_folder_to_a_report_in_two_commands(study: Path) -> None:
     assert run.returncode == 0, run.stdout[-3000:]
     recordings = pd.read_parquet(study / "results/mine/tables/recordings.parquet")
     assert (recordings["status"] == "artifact").all()
+    notes = pd.read_parquet(study / "results/mine/tables/qc_meeg.parquet").set_index("recording")["notes"]
+    assert ["volume triggers" in note for name, note in notes.items() if name.endswith("eeg")] == [True]
+    assert ["volume triggers" in note for name, note in notes.items() if name.endswith("meg")] == [False]
     assert set(recordings["age"]) == set(sheet["age"])
 
 

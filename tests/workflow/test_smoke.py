@@ -57,7 +57,7 @@ def test_provenance_leads_back_to_the_source_files(smoke: Path) -> None:
 def test_planted_bad_channels_are_found(smoke: Path) -> None:
     qc = pd.read_parquet(smoke / "results/smoke/tables/qc_meeg.parquet").set_index("recording")
     truth = pd.concat(pd.read_parquet(path) for path in smoke.glob("results/smoke/simulated/*/truth.parquet"))
-    planted = truth[truth["kind"].isin(["dead", "flat", "noisy"])]
+    planted = truth[truth["kind"].isin(["dead", "flat", "noisy", "loose", "bridged"])]
     found = {(name, channel) for name, bads in qc["bads"].items() for channel in json.loads(bads)}
     wanted = set(zip(planted["recording"], planted["channel"], strict=True))
     assert wanted

@@ -19,7 +19,7 @@ SHOWN_UNIT = {"eeg": "µV", "mag": "fT", "grad": "fT/cm"}
 MIN_CHANNELS_TO_COMPARE = 8
 MIN_SPREAD = 0.1  # log units, 10 % in amplitude: channels that agree more closely than that are not outliers
 MAX_WINDOWS = 120
-QUIET_SHARE = 0.25  # of the others' SD; an electrode beside the reference may have half of it
+QUIET_SHARE = 0.25  # of the others' SD, or they of a loud one's: beside the reference it is half, alpha is threefold
 
 
 def find_bads(recording: Recording, found: Survey, sample_CT: Array, *, config: MeegConfig) -> dict[str, str]:
@@ -78,11 +78,12 @@ def _amplitudes(sd_C: Array, picks: list[int], ch_type: str, config: MeegConfig)
     if not picks:
         return {}
     log_sd = np.log(sd_C[picks])
-    quiet = float(np.median(log_sd)) + np.log(QUIET_SHARE)
+    quiet, loud = float(np.median(log_sd)) + np.log(QUIET_SHARE), float(np.median(log_sd)) - np.log(QUIET_SHARE)
     bads = {}
     for at, value in zip(picks, log_sd, strict=True):
         z = robust_z(value, log_sd)
-        word = "noisy" if z > config.noisy_z else "deviating" if z < -config.noisy_z and value < quiet else None
+        noisy, silent = z > config.noisy_z and value > loud, z < -config.noisy_z and value < quiet
+        word = "noisy" if noisy else "deviating" if silent else None
         if word:
             side = "above" if z > 0 else "below"
             shown = f"SD {sd_C[at] * SI_TO_SHOWN[ch_type]:.3g} {SHOWN_UNIT[ch_type]}"

@@ -72,7 +72,7 @@ def to_recording(
         events=events,
         line_freq=source.line_freq or raw.info["line_freq"],
         reference=_reference(raw, path, source),
-        scanner_t_r=source.scanner_t_r,
+        scanner_t_r=None if {"mag", "grad"} & set(ch_types) else source.scanner_t_r,  # no helmet goes into one
         site_files={name: str(file) for name, file in site_files(path).items()},
     )
     check_positions(recording, path=path)
@@ -175,6 +175,8 @@ def check_units(recording: Recording, *, path: Path, config: IngestConfig) -> No
         if not low <= np.nanmedian(sd[sd > 0]) <= high:
             found = f"{ch_type} amplitude is {np.nanmedian(sd[sd > 0]):.3g} {unit} (plausible: {low:g} to {high:g})"
             remedy = "The unit in the file is wrong: set sources.<study>.scale (numbers in µV read as V: 1e-6)"
+            if ch_type == "eeg" and not recording.scanner_t_r:
+                remedy += "; or it was recorded in an MRI scanner: set sources.<study>.scanner_t_r"
             raise UnusableRecording(path, found, remedy)
 
 
