@@ -19,6 +19,7 @@ SHOWN_UNIT = {"eeg": "µV", "mag": "fT", "grad": "fT/cm"}
 MIN_CHANNELS_TO_COMPARE = 8
 MIN_SPREAD = 0.1  # log units, 10 % in amplitude: channels that agree more closely than that are not outliers
 MAX_WINDOWS = 120
+ROUNDING = 1e-9  # µV or fT; what arithmetic leaves of zeros
 QUIET_SHARE = 0.25  # of the others' SD, or they of a loud one's: beside the reference it is half, alpha is threefold
 
 
@@ -65,9 +66,9 @@ def _alone(recording: Recording, found: Survey, at: int, sd: float, config: Meeg
         return status.removeprefix("bad: ")
     if found.missing_C[at] > config.max_nan_fraction:
         return f"missing ({found.missing_C[at]:.0%} of samples)"
-    if found.constant_C[at]:
-        return "dead (constant)"
     shown = sd * SI_TO_SHOWN[ch_type]
+    if found.constant_C[at] or shown < ROUNDING:
+        return "dead (constant)"
     if shown < (config.flat_uv if ch_type == "eeg" else config.flat_ft):
         return f"flat (SD {shown:.2g} {SHOWN_UNIT[ch_type]})"
     return None

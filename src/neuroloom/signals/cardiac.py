@@ -27,6 +27,7 @@ FIT_SECONDS, PIECE_SECONDS = 120.0, 10.0
 N_COMPONENTS = 8  # of the EEG, among which a heartbeat is looked for
 N_TRIED = 3
 ROUNDS = 4
+MAX_HZ = 8.0  # of the components: what varies faster from beat to beat is taken for the alpha rhythm
 MAX_BEATS = 240  # from which average and components are fitted
 TAPER = 0.1  # of a window, at either end
 MAX_LATE, MAX_GUESS = 0.03, 0.12  # s, of an artefact against its R peak, seen or guessed
@@ -251,7 +252,8 @@ def fit_cardiac(
     first_E = first_E + _lateness(source, first_E, epoch_ECJ, sfreq)
     epoch_ECJ = _epochs(source, first_E[chosen], length) * window_CJ
     mean_CJ = _repeated_part(epoch_ECJ)
-    basis = fit_residue(mean_CJ, epoch_ECJ - mean_CJ, shift=1.0, least=1.0)
+    most = MAX_HZ * length / sfreq
+    basis = fit_residue(mean_CJ, epoch_ECJ - mean_CJ, shift=1.0, least=1.0, most=most)
     note = f"{beats.note}; average of {len(epoch_ECJ)} beats, {len(basis.wave_KJ)} components of the residue"
     return CardiacModel(sfreq, first_E, mean_CJ, basis, taper_J, note)
 

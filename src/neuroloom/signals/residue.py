@@ -47,7 +47,9 @@ class ResidueBasis:
         return np.einsum("kcd,dk->ck", self.filter_KCC, residue_CJ @ self.wave_KJ.T)
 
 
-def fit_residue(mean_CJ: Array, residue_ECJ: Array, *, shift: float, least: float) -> ResidueBasis:
+def fit_residue(
+    mean_CJ: Array, residue_ECJ: Array, *, shift: float, least: float, most: float = np.inf
+) -> ResidueBasis:
     """Find the components of the residue that belong to the artefact.
 
     Parameters
@@ -61,10 +63,12 @@ def fit_residue(mean_CJ: Array, residue_ECJ: Array, *, shift: float, least: floa
         lines, near enough to see the brain at the same strength.
     least : float
         Cycles in a repetition from which the artefact begins; slower things are the brain's or the electrodes'.
+    most : float
+        Cycles in a repetition at which it ends.
     """
     rms_C = np.sqrt(np.mean(residue_ECJ**2, axis=(0, 2), dtype=np.float64))
     scale_C1 = np.where(rms_C > 0, 1 / np.where(rms_C > 0, rms_C, 1), 0.0)[:, None]  # a noisy channel must not lead
-    candidate_KJ = _candidates(mean_CJ * scale_C1, least)
+    candidate_KJ = _candidates(mean_CJ * scale_C1, least, most)
     if not len(candidate_KJ):
         return ResidueBasis.none(len(mean_CJ), mean_CJ.shape[1])
     score_ECK = residue_ECJ @ candidate_KJ.T * scale_C1
@@ -110,10 +114,11 @@ def whitener(power_CC: Array) -> tuple[Array, Array]:
     return axes_CC / root_C @ axes_CC.T, axes_CC * root_C @ axes_CC.T
 
 
-def _candidates(mean_CJ: Array, least: float) -> Array:
+def _candidates(mean_CJ: Array, least: float, most: float) -> Array:
     """Orthonormal waveforms (K, J): the leading ones of the averages, and their derivatives; nothing slow."""
     spectrum_CF = np.fft.rfft(mean_CJ, axis=1)
     spectrum_CF[:, : int(np.ceil(least))] = 0
+    spectrum_CF[:, np.arange(spectrum_CF.shape[1]) > most] = 0
     fast_CJ = np.fft.irfft(spectrum_CF, n=mean_CJ.shape[1], axis=1)
     strength_N, wave_NJ = np.linalg.svd(fast_CJ, full_matrices=False)[1:]
     # averages of few components have no more waveforms than that; the others would be arbitrary
