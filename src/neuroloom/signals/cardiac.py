@@ -21,6 +21,7 @@ from neuroloom.signals.residue import ResidueBasis, fit_residue, whitener
 RATES = (40.0, 150.0)  # beats in a minute that a resting person may have
 MIN_BEATS = 10
 MAX_IRREGULAR, IRREGULAR = 0.2, 0.25  # share of intervals that may be further than this from their neighbours' median
+OUT_OF_STEP, UNLIKE = 0.1, 0.9  # of the usual interval on either side; of the usual likeness
 MIN_LIKENESS = 0.5  # median correlation of a beat with the average one
 ECG_BAND, EEG_BAND = (5.0, 35.0), (1.0, 7.0)  # Hz; alpha repeats, too
 FIT_SECONDS, PIECE_SECONDS = 120.0, 10.0
@@ -44,10 +45,13 @@ class Heartbeats:
         s; empty where no believable heartbeat was found.
     note : str
         What was found, or why there is nothing to go by.
+    guessed_E : bool array or None
+        Beats that were not seen well, but must lie near the middle between their neighbours.
     """
 
     onset_E: Array
     note: str
+    guessed_E: Array | None = None
 
     @property
     def bpm(self) -> float:
@@ -177,7 +181,25 @@ def _settle(course_T: Array, peaks_E: Array, *, sfreq: float, reach: float, sour
         interval = float(np.median(np.diff(inside)))
         peaks_E = _peaks(like_T, 0.6 * interval)
         peaks_E = peaks_E[like_T[peaks_E] > 0.4 * np.median(like_T[peaks_E])]
-    return _judge(_fine(like_T, peaks_E) / sfreq, float(np.median(like_T[peaks_E])), source)
+    found = _judge(_fine(like_T, peaks_E) / sfreq, float(np.median(like_T[peaks_E])), source)
+    return _mend(found, like_T, sfreq) if len(found.onset_E) else found
+
+
+def _mend(beats: Heartbeats, like_T: Array, sfreq: float) -> Heartbeats:
+    """Beats out of step that hardly look like one are put between their neighbours: artefacts that hid an R peak."""
+    from scipy.ndimage import median_filter
+
+    onset_E, guessed_E = beats.onset_E.copy(), np.zeros(len(beats.onset_E), bool)
+    like_E = like_T[np.clip(np.round(onset_E * sfreq).astype(int), 0, len(like_T) - 1)]
+    before_E, after_E = np.diff(onset_E)[:-1], np.diff(onset_E)[1:]
+    usual_E = median_filter(np.diff(onset_E), 9, mode="nearest")[:-1]
+    early_E, late_E = before_E / usual_E - 1, after_E / usual_E - 1
+    apart = (np.abs(early_E) > OUT_OF_STEP) & (np.abs(late_E) > OUT_OF_STEP) & (early_E * late_E < 0)
+    unlike = like_E[1:-1] < UNLIKE * np.median(like_E)
+    for at in np.flatnonzero(apart & unlike & (np.abs(early_E + late_E) < 0.3)) + 1:
+        onset_E[at], guessed_E[at] = (onset_E[at - 1] + onset_E[at + 1]) / 2, True
+    note = f"{beats.note}, {guessed_E.sum()} put in step" if guessed_E.any() else beats.note
+    return Heartbeats(onset_E, note, guessed_E)
 
 
 def _likeness(course_T: Array, mean_J: Array) -> Array:
@@ -249,7 +271,7 @@ def fit_cardiac(
     taper_J = np.sin(taper_J * np.pi / 2) ** 2
     window_CJ = picked_C1 * taper_J
     epoch_ECJ = _epochs(source, first_E[chosen], length) * window_CJ
-    first_E = first_E + _lateness(source, first_E, epoch_ECJ, sfreq)
+    first_E = first_E + _lateness(source, first_E, epoch_ECJ, sfreq, guessed_E=beats.guessed_E)
     epoch_ECJ = _epochs(source, first_E[chosen], length) * window_CJ
     mean_CJ = _repeated_part(epoch_ECJ)
     most = MAX_HZ * length / sfreq
@@ -283,16 +305,17 @@ def _repeated_part(epoch_ECJ: Array) -> Array:
     return back_CC @ (left_CN[:, kept] * size_N[kept]) @ right_NJ[kept]
 
 
-def _lateness(source: Source, first_E: Array, epoch_ECJ: Array, sfreq: float) -> Array:
+def _lateness(source: Source, first_E: Array, epoch_ECJ: Array, sfreq: float, *, guessed_E: Array | None) -> Array:
     """By how many samples the artefact of each beat comes later than on average: where it is most like the average.
 
     The likeness is that of a matched filter, in which the channels are combined so that the brain is white. The beats
-    of both ends were not seen but guessed, and are looked for further away.
+    of both ends, and those that are marked, were not seen but guessed, and are looked for further away.
     """
     white_CC, _ = whitener(_brain_covariance(epoch_ECJ))
     weight_CJ = white_CC @ white_CC @ epoch_ECJ.mean(axis=0)
     reach_E = np.full(len(first_E), max(round(MAX_LATE * sfreq), 1))
-    reach_E[[0, -1]] = round(MAX_GUESS * sfreq)
+    guessed = np.zeros(0, int) if guessed_E is None else np.flatnonzero(guessed_E) + 1
+    reach_E[[0, -1, *guessed]] = round(MAX_GUESS * sfreq)
     late = [_best_shift(source, int(at), weight_CJ, int(reach)) for at, reach in zip(first_E, reach_E, strict=True)]
     return np.array(late)
 

@@ -54,6 +54,20 @@ def test_r_peaks_are_found_within_a_sample(beating: tuple[np.ndarray, ScannerTru
     assert beats.bpm == pytest.approx(66, rel=0.05)
 
 
+def test_a_beat_that_an_artefact_hid_is_put_in_step(beating: tuple[np.ndarray, ScannerTruth]) -> None:
+    _, truth = beating
+    hidden = float(truth.r_peaks[40])
+    ecg_T = truth.ecg_T.copy()
+    lost = slice(int((hidden - 0.15) * SFREQ), int((hidden + 0.15) * SFREQ))
+    ecg_T[lost] = 0.0
+    ecg_T[lost.start - 8 : lost.start] = 4e-4 * np.array([1, -1, 1, -1, 1, -1, 1, -1])  # and something like a beat
+    beats = find_heartbeats(ecg_T, sfreq=SFREQ)
+    assert np.abs(beats.onset_E - hidden).min() < 0.05
+    assert beats.guessed_E.sum() == 1
+    assert "1 put in step" in beats.note
+    assert not find_heartbeats(truth.ecg_T, sfreq=SFREQ).guessed_E.any()
+
+
 def test_beats_are_found_without_an_ecg(beating: tuple[np.ndarray, ScannerTruth]) -> None:
     signal_CT, truth = beating
     beats = heartbeats_of_eeg(signal_CT, sfreq=SFREQ, picks=np.arange(19))
