@@ -22,6 +22,7 @@ from neuroloom.signals.residue import N_WAVEFORMS, ResidueBasis, fit_residue
 from neuroloom.signals.triggers import MIN_VOLUMES
 
 WINDOW = 100  # volumes; components follow the head, so that an average may be long
+WINDOW_VALUES, FEWEST_IN_WINDOW = 30_000_000, 25  # samples of all channels (120 MB), volumes
 HALF_KERNEL = 32  # samples
 KAISER_BETA = 7.9  # 80 dB
 CHANCE = 2.0  # power of a harmonic of the average that is left in, against what chance alone would make
@@ -109,19 +110,20 @@ def fit_gradient(
     t_r : float, optional
         As the scanner says it, s; only for the note about drift.
     window : int
-        Neighbouring volumes of an average.
+        Neighbouring volumes of an average; fewer at a high sampling rate, because as many are kept in memory.
     rng : np.random.Generator
         Chooses the volumes that are looked at.
     """
     onset_V = onset_V[(onset_V >= 0) & (onset_V * sfreq < source.shape[1] - 1)]
     period, onset = np.polyfit(np.arange(len(onset_V)), onset_V * sfreq, 1)
+    fitting = max(WINDOW_VALUES // int(source.shape[0] * period), FEWEST_IN_WINDOW)
     model = GradientModel(
         sfreq=sfreq,
         onset=float(onset),
         period=float(period),
         n_volumes=len(onset_V),
         n_grid=int(np.ceil(period - 0.01)),
-        window=min(window, len(onset_V)),
+        window=min(window, fitting, len(onset_V)),
         basis=ResidueBasis.none(source.shape[0], int(np.ceil(period - 0.01))),
         drift=float("nan"),
         jitter=0.0,
