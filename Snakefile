@@ -12,6 +12,8 @@ include: "rules/common.smk"
 include: "rules/study.smk"
 include: "rules/ingest.smk"
 include: "rules/preprocess.smk"
+include: "rules/tokenize.smk"
+include: "rules/figures.smk"
 include: "rules/report.smk"
 
 

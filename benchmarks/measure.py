@@ -22,8 +22,13 @@ def cost(work: Callable[[], Any]) -> dict[str, float]:
     return {
         "seconds": time.perf_counter() - wall,
         "cpu_seconds": time.process_time() - cpu,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
     }
+
+
+def peak_mb() -> float:
+    """Peak memory of this process until now, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def in_own_process(program: str, *arguments: str) -> dict[str, Any]:

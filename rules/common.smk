@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from neuroloom.bold.parcels import check_atlas
 from neuroloom.config import MODALITIES, parse_config
+from neuroloom.evaluation.splits import device_of
 from neuroloom.provenance import source_digest
 from neuroloom.study.rows import source_of, study_rows
 
@@ -15,6 +16,7 @@ LOGS = f"logs/{CONFIG.study.name}"
 BENCHMARKS = f"benchmarks/results/{CONFIG.study.name}"
 ROWS = {row.recording: row for row in study_rows(CONFIG)}
 ROW_VALUES = [row.model_dump() for row in ROWS.values()]
+DEVICES = sorted({device_of(row) for row in ROWS.values() if row.modality != "bold"})
 SIMULATED = CONFIG.study.recordings is None
 
 # a table's atlas is only its name, an image's has to be known
@@ -27,6 +29,9 @@ for atlas in {CONFIG.preprocess.bold.atlas, *ATLASES} - {None}:
 wildcard_constraints:
     recording=r"[A-Za-z0-9_-]+",
     site=r"[A-Za-z0-9]+",
+    device=r"[A-Za-z0-9]+-[A-Za-z0-9]+-(eeg|meg)",
+    tokenizer=r"[A-Za-z0-9]+",
+    fold=r"\d+",
 
 
 def get_row(wildcards):
@@ -74,6 +79,50 @@ def get_simulate(wildcards):
         raise WorkflowError(f"no simulated site {wildcards.site!r}; there are {', '.join(CONFIG.simulate.sites)}")
     simulate = CONFIG.simulate.model_dump()
     return {**simulate, "sites": {wildcards.site: simulate["sites"][wildcards.site]}}
+
+
+def get_split_settings(wildcards):
+    """How the people are divided."""
+    return CONFIG.tokenize.model_dump(include={"n_folds", "held_out_devices"})
+
+
+def get_tokenizer_source(wildcards):
+    """Digest of what one tokenizer runs."""
+    kind = CONFIG.tokenize.tokenizers[wildcards.tokenizer].kind
+    return source_digest(f"neuroloom.tokenizers.{kind}", "neuroloom.tokenizers.tokens")
+
+
+def get_judging_source(wildcards):
+    """Digest of what one tokenizer is judged by."""
+    return [get_tokenizer_source(wildcards), source_digest("neuroloom.tokenizers.judging")]
+
+
+def get_imported_weights(wildcards):
+    """Weights that are taken instead of training, if the config names some."""
+    folder = getattr(CONFIG.tokenize.tokenizers[wildcards.tokenizer], "weights", None)
+    return [f"{folder}/model.safetensors", f"{folder}/config.json"] if folder else []
+
+
+def get_device_manifests(wildcards):
+    """The cleaned recordings of one device."""
+    names = [name for name, row in ROWS.items() if device_of(row) == wildcards.device]
+    if not names:
+        raise WorkflowError(f"no device {wildcards.device!r}; there are {', '.join(DEVICES)}")
+    return expand(f"{RESULTS}/preprocess/{{recording}}.manifest.json", recording=names)
+
+
+def get_token_manifests(wildcards):
+    """The tokens of all devices by one tokenizer."""
+    folder = f"{RESULTS}/tokenize/{wildcards.tokenizer}/fold-{wildcards.fold}"
+    return expand(f"{folder}/{{device}}.manifest.json", device=DEVICES)
+
+
+def get_tokenizer_tables(wildcards):
+    """Score tables of all tokenizers and folds, and what each device lost."""
+    tables = ("tokenizers", "tokenizer_probes", "token_usage", "token_atlas", "token_examples", "token_example_spectra")
+    files = [f"{table}.parquet" for table in tables] + [f"{device}.lost.parquet" for device in DEVICES]
+    folder = f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/{{file}}"
+    return expand(folder, tokenizer=CONFIG.tokenize.tokenizers, fold=CONFIG.tokenize.folds, file=files)
 
 
 def get_benchmarks(wildcards):

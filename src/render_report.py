@@ -10,9 +10,11 @@ from neuroloom.jobs import logged
 from neuroloom.tables import runtime_table
 
 with logged(snakemake):
-    inputs = [*snakemake.input.tables, *snakemake.input.scores]
+    inputs = [*snakemake.input.tables, *snakemake.input.scores, *snakemake.input.tokens]
     tables = {Path(path).stem: pd.read_parquet(path) for path in inputs}
     tables["runtime"] = runtime_table([Path(path) for path in snakemake.input.benchmarks])
     figures = {Path(path).stem: Path(path) for path in snakemake.input.figures}
-    html = render_report(config=Config(**snakemake.params.config), tables=tables, figures=figures)
+    drawn = {Path(path).stem: Path(path) for path in snakemake.input.token_figures}
+    config = Config(**snakemake.params.config)
+    html = render_report(config=config, tables=tables, figures=figures, token_figures=drawn)
     Path(snakemake.output[0]).write_text(html)

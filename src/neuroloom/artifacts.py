@@ -54,7 +54,9 @@ class ArtifactSpec:
     attrs
         Root attributes that must be given.
     windowed
-        The array that is read in windows along its last axis; it is sharded, the others are one chunk each.
+        The array that is read in windows; it is sharded, the others are one chunk each.
+    window_axis
+        The axis of the windows: -1, or 0 where each row is a window.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class ArtifactSpec:
     arrays: Mapping[str, ArraySpec]
     attrs: tuple[str, ...]
     windowed: str | None = None
+    window_axis: int = -1
 
     @property
     def schema(self) -> str:
@@ -147,6 +150,19 @@ _SPECS = (
         ("sfreq", "t_r", "hrf_lag", "snr"),
         windowed="source",
     ),
+    ArtifactSpec(
+        "tokens",
+        1,
+        {
+            "codes": ArraySpec(("window", "latent", "step", "quantizer"), "uint16"),
+            "recording": ArraySpec(("recording",), "str"),
+            "window_recording": ArraySpec(("window",), "int32"),
+            "window_start": ArraySpec(("window",), "int64"),
+        },
+        ("tokenizer", "kind", "fold", "device", "sfreq", "step", "overlap", "codebook_sizes"),
+        windowed="codes",
+        window_axis=0,
+    ),
 )
 SPECS: dict[str, ArtifactSpec] = {spec.kind: spec for spec in _SPECS}
 
@@ -212,7 +228,7 @@ def write_artifact(
     attrs : mapping
         Root attributes; those that the spec names must be there.
     window : int, optional
-        Length of one chunk along the last axis of the windowed array, in samples; default the whole axis.
+        Length of one chunk of the windowed array along the axis of windows; default the whole axis.
 
     Returns
     -------
@@ -293,7 +309,8 @@ def _write_array(group: zarr.Group, name: str, values: Any, spec: ArtifactSpec, 
     text = array_spec.dtype == "str"
     dtype = np.dtype(object if text else array_spec.dtype)
     shape = tuple(int(size) for size in np.shape(values))
-    chunks, shards = _grid(shape, window if name == spec.windowed else None, itemsize=dtype.itemsize)
+    window = window if name == spec.windowed else None
+    chunks, shards = _grid(shape, window, axis=spec.window_axis, itemsize=dtype.itemsize)
     # lz4 after bitshuffle is as small as zstd on signals and decodes in two thirds of the time
     shuffle = BloscShuffle.noshuffle if text else BloscShuffle.bitshuffle
     blosc = BloscCodec(cname="lz4", clevel=5, shuffle=shuffle, typesize=None if text else dtype.itemsize)
@@ -322,15 +339,17 @@ def _describe(array: Any, spec: ArraySpec) -> dict[str, Any]:
 
 
 def _grid(
-    shape: tuple[int, ...], window: int | None, *, itemsize: int
+    shape: tuple[int, ...], window: int | None, *, axis: int, itemsize: int
 ) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Chunk = one window of all channels; shard = the windows that there are, within the two limits above."""
-    whole = tuple(max(size, 1) for size in shape)
-    if window is None or window >= whole[-1]:
-        return whole, None
-    fitting = max(SHARD_BYTES // (math.prod(whole[:-1]) * window * itemsize), 1)
-    n_windows = min(-(-whole[-1] // window), WINDOWS_PER_SHARD, fitting)
-    return (*whole[:-1], window), (*whole[:-1], window * n_windows)
+    """Chunk = one window of everything else; shard = the windows that there are, within the two limits above."""
+    whole = [max(size, 1) for size in shape]
+    if window is None:
+        return tuple(whole), None
+    chunks, shards = list(whole), list(whole)
+    chunks[axis] = window
+    fitting = max(SHARD_BYTES // (math.prod(chunks) * itemsize), 1)
+    shards[axis] = window * min(-(-whole[axis] // window), WINDOWS_PER_SHARD, fitting)
+    return tuple(chunks), tuple(shards)
 
 
 def _store_dask(array: zarr.Array, values: Any, shards: tuple[int, ...]) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,6 +63,50 @@ def where(
         name = (yaml.safe_load(file.read_text()).get("study") or {}).get("name", name)
     report = Path("results") / name / "report.html"
     typer.echo(f"Report: {report}" if report.exists() else f"No report yet: {report}; run snakemake first")
+
+
+@app.command()
+def import_weights(
+    architecture: Annotated[Literal["braintokenizer"], typer.Argument(help="What the weights are of.")],
+    path: Annotated[Path, typer.Argument(help="Published weights, .safetensors or .pt.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make; the tokenizer's `weights` in a config names it.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Settings; default the model_cfg.json beside PATH, or those within PATH.")
+    ] = None,
+    seen: Annotated[
+        list[str] | None,
+        typer.Option(help="Study whose people the weights were trained on; repeat. Without any, all count as seen."),
+    ] = None,
+) -> None:
+    """Import published weights: every tensor is used, none is missing.
+
+    Example: neuroloom import-weights braintokenizer BrainTokenizer.pt weights/braintokenizer --seen tuab
+    """
+    import json
+
+    from neuroloom.evaluation.contamination import EVERYONE, seen_datasets
+    from neuroloom.provenance import file_digest
+    from neuroloom.published import read_published, read_settings
+    from neuroloom.schema import ConfigError
+    from neuroloom.tokenizers.braintokenizer import BrainTokenizer
+
+    try:
+        state, settings = read_published(path), read_settings(path, config)
+        try:
+            model = BrainTokenizer.from_official(state, settings)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        model.save(out)
+        card = {"architecture": architecture, "imported_from": file_digest(path)}
+        # whom the authors trained on does not stand in the file
+        people = {"salt": "", "seen_subjects": seen_datasets(*(seen or [EVERYONE]))}
+        (out / "card.json").write_text(json.dumps({**card, **people}, indent=1) + "\n")
+    except (ConfigError, OSError) as error:
+        typer.echo(f"FAILED       {error}", err=True)
+        sys.exit(1)
+    sizes = ", ".join(f"{size} x {model.config.embed_dim}" for size in model.codebook_sizes)
+    typer.echo(f"{architecture}: {sum(param.numel() for param in model.parameters()):,} parameters, codebooks {sizes}")
+    typer.echo(f"Weights: {out}")
 
 
 def find_manifests(path: Path) -> list[Path]:

@@ -10,24 +10,19 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+
+from neuroloom.schema import ConfigError as ConfigError
+from neuroloom.schema import Frozen as Frozen
+from neuroloom.schema import Label as Label
+from neuroloom.schema import describe_errors as describe_errors
+from neuroloom.tokenizers.config import TokenizeConfig
 
 Modality = Literal["eeg", "meg", "bold"]
 MODALITIES: tuple[Modality, ...] = ("eeg", "meg", "bold")
-Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+$")]
 ENVIRONMENT_DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
-
-
-class ConfigError(ValueError):
-    """A config, a sheet or a command line that cannot be used; the message says where, what and what to do."""
-
-
-class Frozen(BaseModel):
-    """Base of every section: immutable, and a misspelt key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class StudyConfig(Frozen):
@@ -287,6 +282,7 @@ class Config(Frozen):
     sources: dict[str, SourceConfig] = Field({}, description="Facts about datasets, by the sheet's `study` column.")
     ingest: IngestConfig = IngestConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
+    tokenize: TokenizeConfig = TokenizeConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
     report: ReportConfig = ReportConfig()
 
@@ -302,7 +298,7 @@ class RecordingRow(Frozen):
     run: Label | None = None
     modality: Modality
     path: str
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field({})
 
     @property
     def recording(self) -> str:
@@ -331,17 +327,6 @@ def parse_config(values: dict[str, Any]) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"config: {describe_errors(error)}") from None
-
-
-def describe_errors(error: ValidationError) -> str:
-    """One readable line per problem of a pydantic error."""
-    lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
-        hint = "unknown key; see config/schema.json" if problem["type"] == "extra_forbidden" else problem["msg"]
-        found = "" if problem["type"] in ("missing", "extra_forbidden") else f", found {problem['input']!r}"
-        lines.append(f"{where}: {hint}{found}")
-    return "\n  ".join([f"{len(lines)} problem(s)", *lines])
 
 
 def write_schema(path: Path = Path("config/schema.json")) -> None:

@@ -91,13 +91,14 @@ class Job:
 
 @contextmanager
 def recording_job(snakemake: Any) -> Iterator[Job]:
-    """Run the body for one recording; a recording that cannot be used is quarantined instead of failing the study.
+    """Run the body for one recording, or device; what cannot be used is quarantined instead of failing the study.
 
     Every declared output is then written all the same (an empty store, a quarantine manifest, a row, a notice as
     figure), so that the graph goes on and the report can say why.
     """
     with logged(snakemake):
-        job = Job(snakemake, stage=snakemake.rule, recording=snakemake.wildcards.recording)
+        wildcards = snakemake.wildcards
+        job = Job(snakemake, stage=snakemake.rule, recording=getattr(wildcards, "recording", "") or wildcards.device)
         try:
             yield job
         except UnusableRecording as error:

@@ -74,6 +74,13 @@ def concat_rows(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame({"recording": pd.Series(dtype="string")})
 
 
+def concat_tables(paths: Sequence[Path]) -> pd.DataFrame:
+    """Tables of one kind as one; those without a row are passed over."""
+    tables = [pd.read_parquet(path) for path in paths]
+    kept = [table for table in tables if len(table)]
+    return pd.concat(kept, ignore_index=True) if kept else (tables[0] if tables else pd.DataFrame())
+
+
 def runtime_table(benchmarks: Sequence[Path]) -> pd.DataFrame:
     """Time and memory by rule, from Snakemake's benchmark files: jobs, seconds, CPU seconds, peak memory in MB."""
     frames = [pd.read_csv(path, sep="\t", na_values="-").assign(rule=path.parent.name) for path in benchmarks]

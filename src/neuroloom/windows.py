@@ -55,9 +55,11 @@ class WindowReader:
                 f"{artifact.path}: {name!r} is not stored in windows; write it with write_artifact(window=...)"
             )
         self.shape, self.dtype = array.chunks, array.dtype
-        self._folder = artifact.path / name / "c" / "/".join("0" * (len(self.shape) - 1))
-        self._per_shard = array.shards[-1] // array.chunks[-1]
-        self._n_windows = array.shape[-1] // array.chunks[-1]
+        axis = range(array.ndim)[artifact.spec.window_axis]
+        self._folder = artifact.path / name / "c"
+        self._key = [["0"] * axis, ["0"] * (array.ndim - 1 - axis)]
+        self._per_shard = array.shards[axis] // array.chunks[axis]
+        self._n_windows = array.shape[axis] // array.chunks[axis]
         self._index: dict[int, list[tuple[int, int]]] = {}
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
@@ -98,7 +100,8 @@ class WindowReader:
         return windows
 
     def _read_shard(self, shard: int, at: int, out: Array) -> None:
-        path = self._folder / str(shard)
+        before, after = self._key
+        path = self._folder.joinpath(*before, str(shard), *after)
         file = os.open(path, os.O_RDONLY)
 
         def decode(part: slice) -> None:

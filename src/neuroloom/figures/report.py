@@ -53,6 +53,42 @@ BOLD_COLUMNS = {
     "atlas": "atlas",
     "notes": "notes",
 }
+TOKENIZER_COLUMNS = {
+    "tokenizer": "tokenizer",
+    "fold": "fold",
+    "device": "device",
+    "held_out": "never trained on",
+    "n_participants": "people",
+    "n_segments": "segments",
+    "correlation": "correlation",
+    "correlation_low": "from",
+    "correlation_high": "to",
+    "correlation_null": "by chance",
+    "spectral_db": "spectrum off (dB)",
+    "spectral_db_null": "by chance (dB)",
+    "usage_1": "codes used (level 1)",
+    "perplexity_1": "perplexity (level 1)",
+    "bits_per_second": "bits/s",
+    "entropy_bits_per_second": "entropy (bits/s)",
+    "encode_speed": "encoding (x real time)",
+}
+PROBE_COLUMNS = {
+    "tokenizer": "tokenizer",
+    "fold": "fold",
+    "features": "features",
+    "target": "asked",
+    "split": "split",
+    "probe": "probe",
+    "score": "balanced accuracy",
+    "ci_low": "from",
+    "ci_high": "to",
+    "chance": "chance",
+    "chance_high": "chance up to",
+    "p": "p",
+    "n_participants": "people",
+    "n_classes": "classes",
+    "note": "note",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +99,13 @@ class Table:
     rows: list[list[tuple[str, Any]]]
 
 
-def render_report(*, config: Config, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Path]) -> str:
+def render_report(
+    *,
+    config: Config,
+    tables: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Path],
+    token_figures: Mapping[str, Path] | None = None,
+) -> str:
     """Render the page.
 
     Parameters
@@ -71,9 +113,12 @@ def render_report(*, config: Config, tables: Mapping[str, pd.DataFrame], figures
     config : Config
         Printed, with its digest.
     tables : mapping
-        `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`; `cleaning` of a simulated study.
+        `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`; `cleaning` of a simulated study; `tokenizers`,
+        `tokenizer_probes` and `token_quarantine` where there are tokenizers.
     figures : mapping
         QC figure (PNG) by recording; at most `config.report.max_figures` go in, the worst first.
+    token_figures : mapping, optional
+        Figures of the tokenizers by name, with their captions in resources/captions.
 
     Returns
     -------
@@ -84,6 +129,7 @@ def render_report(*, config: Config, tables: Mapping[str, pd.DataFrame], figures
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text())
     recordings, quarantine = tables["recordings"], tables["quarantine"]
+    lost = [quarantine, *(tables[name] for name in ("token_quarantine",) if name in tables)]
     shown = worst_first(tables)[: config.report.max_figures]
     return template.render(
         name=config.study.name,
@@ -92,7 +138,10 @@ def render_report(*, config: Config, tables: Mapping[str, pd.DataFrame], figures
         summary=to_table(study_summary(recordings)),
         meeg=to_table(_select(tables["qc_meeg"], MEEG_COLUMNS)),
         bold=to_table(_select(tables["qc_bold"], BOLD_COLUMNS)),
-        quarantine=to_table(quarantine),
+        quarantine=to_table(pd.concat(lost).drop_duplicates()),
+        tokenizers=to_table(_select(tables["tokenizers"], TOKENIZER_COLUMNS)) if "tokenizers" in tables else None,
+        probes=to_table(_probes(tables["tokenizer_probes"])) if "tokenizers" in tables else None,
+        token_figures=[(name, embed_image(path), _caption(name)) for name, path in (token_figures or {}).items()],
         cleaning=to_table(tables["cleaning"].drop(columns="what")) if "cleaning" in tables else None,
         recordings=to_table(recordings.drop(columns=["n_rows", "n_columns"], errors="ignore")),
         runtime=to_table(tables["runtime"]),
@@ -103,6 +152,15 @@ def render_report(*, config: Config, tables: Mapping[str, pd.DataFrame], figures
         config_digest=config_digest(config.model_dump()),
         config_json=json.dumps(config.model_dump(exclude_none=True), indent=1, ensure_ascii=False),
     )
+
+
+def _probes(table: pd.DataFrame) -> pd.DataFrame:
+    """Balanced accuracies of the tokenizers' probes; the other metrics stay in the table file."""
+    return _select(table[table["metric"] == "balanced_accuracy"], PROBE_COLUMNS)
+
+
+def _caption(name: str) -> str:
+    return (TEMPLATE.parent / "captions" / f"{name}.rst").read_text().strip()
 
 
 def headline(recordings: pd.DataFrame, quarantine: pd.DataFrame) -> list[tuple[str, str]]:

@@ -1,0 +1,149 @@
+rule split_recordings:
+    """Say which recordings train, validate and test in one fold, no person on two sides."""
+    output:
+        f"{RESULTS}/splits/fold-{{fold}}.json",
+    log:
+        f"{LOGS}/split_recordings/fold-{{fold}}.log",
+    benchmark:
+        f"{BENCHMARKS}/split_recordings/fold-{{fold}}.tsv"
+    conda:
+        "../envs/signal.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        rows=ROW_VALUES,
+        tokenize=get_split_settings,
+        source=source_digest("neuroloom.evaluation.splits"),
+    message:
+        "split the recordings, fold {wildcards.fold}"
+    script:
+        "../src/split_recordings.py"
+
+
+rule fit_tokenizer:
+    """Fit one tokenizer on the training recordings of one fold."""
+    input:
+        split=f"{RESULTS}/splits/fold-{{fold}}.json",
+        manifests=get_recordings("eeg", "meg", template=f"{RESULTS}/preprocess/{{recording}}.manifest.json"),
+        weights=get_imported_weights,
+    output:
+        model=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/model.safetensors",
+        config=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/config.json",
+        card=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/card.json",
+    log:
+        f"{LOGS}/fit_tokenizer/{{tokenizer}}-fold-{{fold}}.log",
+    benchmark:
+        f"{BENCHMARKS}/fit_tokenizer/{{tokenizer}}-fold-{{fold}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        rows=ROW_VALUES,
+        tokenizer=lambda wildcards: CONFIG.tokenize.tokenizers[wildcards.tokenizer].model_dump(),
+        sfreq=CONFIG.preprocess.meeg.sfreq,
+        seed=CONFIG.study.seed,
+        salt=CONFIG.study.name,
+        source=get_tokenizer_source,
+    message:
+        "fit {wildcards.tokenizer}, fold {wildcards.fold}"
+    script:
+        "../src/fit_tokenizer.py"
+
+
+rule encode_tokens:
+    """Turn the recordings of one device into tokens, shard by shard."""
+    input:
+        model=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/model.safetensors",
+        manifests=get_device_manifests,
+    output:
+        store=directory(f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/{{device}}.zarr"),
+        manifest=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/{{device}}.manifest.json",
+        lost=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/{{device}}.lost.parquet",
+    log:
+        f"{LOGS}/encode_tokens/{{tokenizer}}-fold-{{fold}}-{{device}}.log",
+    benchmark:
+        f"{BENCHMARKS}/encode_tokens/{{tokenizer}}-fold-{{fold}}-{{device}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        overlap=lambda wildcards: getattr(CONFIG.tokenize.tokenizers[wildcards.tokenizer], "overlap", 0.0),
+        source=get_tokenizer_source,
+    message:
+        "encode {wildcards.device} by {wildcards.tokenizer}, fold {wildcards.fold}"
+    script:
+        "../src/encode_tokens.py"
+
+
+rule score_tokenizer:
+    """Judge one tokenizer: what comes back, how codes are used, what they cost and what they tell."""
+    input:
+        split=f"{RESULTS}/splits/fold-{{fold}}.json",
+        model=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/model.safetensors",
+        tokens=get_token_manifests,
+        manifests=get_recordings("eeg", "meg", template=f"{RESULTS}/preprocess/{{recording}}.manifest.json"),
+    output:
+        tokenizers=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/tokenizers.parquet",
+        probes=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/tokenizer_probes.parquet",
+        usage=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/token_usage.parquet",
+        atlas=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/token_atlas.parquet",
+        examples=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/token_examples.parquet",
+        spectra=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/token_example_spectra.parquet",
+    log:
+        f"{LOGS}/score_tokenizer/{{tokenizer}}-fold-{{fold}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_tokenizer/{{tokenizer}}-fold-{{fold}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        rows=ROW_VALUES,
+        max_segments=CONFIG.tokenize.max_segments,
+        n_permutations=CONFIG.tokenize.n_permutations,
+        seed=CONFIG.study.seed,
+        source=get_judging_source,
+    message:
+        "score {wildcards.tokenizer}, fold {wildcards.fold}"
+    script:
+        "../src/score_tokenizer.py"
+
+
+rule collect_tokenizers:
+    """Gather the scores of all tokenizers and folds into one table each."""
+    input:
+        get_tokenizer_tables,
+    output:
+        tokenizers=f"{RESULTS}/tables/tokenizers.parquet",
+        tokenizer_probes=f"{RESULTS}/tables/tokenizer_probes.parquet",
+        token_usage=f"{RESULTS}/tables/token_usage.parquet",
+        token_atlas=f"{RESULTS}/tables/token_atlas.parquet",
+        token_examples=f"{RESULTS}/tables/token_examples.parquet",
+        token_example_spectra=f"{RESULTS}/tables/token_example_spectra.parquet",
+        token_quarantine=f"{RESULTS}/tables/token_quarantine.parquet",
+    log:
+        f"{LOGS}/collect_tokenizers/collect_tokenizers.log",
+    benchmark:
+        f"{BENCHMARKS}/collect_tokenizers/collect_tokenizers.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        source=source_digest("neuroloom.tables"),
+    message:
+        "collect the scores of the tokenizers"
+    script:
+        "../src/collect_tokenizers.py"

@@ -1,0 +1,161 @@
+"""From the stores of a study to a fitted tokenizer with its card."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuroloom.artifacts import open_artifact
+from neuroloom.config import RecordingRow
+from neuroloom.evaluation.contamination import seen_subjects
+from neuroloom.evaluation.splits import Split, from_json
+from neuroloom.quarantine import Quarantined, QuarantineRow, UnusableRecording
+from neuroloom.schema import ConfigError
+from neuroloom.tokenizers.base import tokenizer_class
+from neuroloom.tokenizers.config import BrainTokenizerConfig, LipcotConfig
+from neuroloom.tokenizers.segments import Segments
+from neuroloom.training.processes import set_threads
+
+logger = logging.getLogger(__name__)
+
+
+def open_segments(
+    manifests: Iterable[Path], *, sfreq: float, stage: str, limit: int = 0
+) -> tuple[list[Segments], pd.DataFrame]:
+    """Segments of the recordings that can be tokenized, and a quarantine row for each of the others.
+
+    Parameters
+    ----------
+    manifests : iterable of Path
+        Of preprocess_meeg; those that it quarantined are passed over, as they have their row already.
+    sfreq : float
+        Hz.
+    stage : str
+        Name of the rule, for the rows.
+    limit : int
+        Segments of one recording at most; 0 takes all.
+
+    Raises
+    ------
+    UnusableRecording
+        If no recording is left.
+    """
+    corpus, lost, found = [], [], 0
+    for manifest in manifests:
+        found += 1
+        try:
+            corpus.append(Segments(open_artifact(manifest, kind="recording"), sfreq=sfreq, limit=limit))
+        except Quarantined as error:
+            logger.info("%s was quarantined by %s", error.row.recording, error.row.stage)
+        except UnusableRecording as error:
+            name = manifest.name.removesuffix(".manifest.json")
+            lost.append(asdict(QuarantineRow(name, stage, error.file, error.reason, error.remedy)))
+            logger.warning("left out: %s", error)
+    if not corpus:
+        reason = lost[0]["reason"] if lost else "all were quarantined before"
+        raise UnusableRecording(f"{found} recordings", f"none can be tokenized: {reason}", "see the quarantine table")
+    return corpus, pd.DataFrame(lost, columns=list(QuarantineRow.__dataclass_fields__)).astype("string")
+
+
+def fit_tokenizer(
+    *,
+    config: LipcotConfig | BrainTokenizerConfig,
+    sfreq: float,
+    rows: Sequence[RecordingRow],
+    manifests: Mapping[str, Path],
+    split_file: Path,
+    folder: Path,
+    salt: str,
+    threads: int,
+    rng: np.random.Generator,
+) -> None:
+    """Fit a tokenizer on the training part of a split and save it with its card.
+
+    Parameters
+    ----------
+    config : LipcotConfig or BrainTokenizerConfig
+    sfreq : float
+        Rate that it is fitted at, Hz.
+    rows : sequence of RecordingRow
+        The whole sheet.
+    manifests : mapping
+        Recording -> manifest of preprocess_meeg.
+    split_file : Path
+    folder : Path
+        Gets model.safetensors, config.json and card.json.
+    salt : str
+        Of the hashed names of the people in the card.
+    threads : int
+    rng : np.random.Generator
+
+    Raises
+    ------
+    ConfigError
+        If no recording of the training part can be used.
+    """
+    set_threads(threads)
+    split = from_json(split_file.read_text(), file=str(split_file), rows=rows)
+    if weights := getattr(config, "weights", None):
+        copy_weights(Path(weights), folder)
+        return
+    parts = {part: _corpus(part, split, manifests, sfreq) for part in ("train", "validation")}
+    tokenizer = tokenizer_class(config.kind)(config, sfreq)  # type: ignore[call-arg]
+    with corpus_scheduler() as scheduler:
+        facts = tokenizer.fit(parts["train"], validation=parts["validation"], scheduler=scheduler, rng=rng)
+    tokenizer.save(folder)
+    names = {segments.recording for part in parts.values() for segments in part}
+    card = {
+        "architecture": config.kind,
+        "fold": split.fold,
+        "facts": facts,
+        "data": {segments.recording: segments.digest for part in parts.values() for segments in part},
+        "salt": salt,
+        "seen_subjects": seen_subjects([row for row in rows if row.recording in names], salt=salt),
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+@contextmanager
+def corpus_scheduler() -> Iterator[Any]:
+    """Runs passes over a corpus: threads, or the Dask cluster that a profile names in `DASK_SCHEDULER_ADDRESS`."""
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    if not address:
+        yield "threads"
+        return
+    from distributed import Client
+
+    with Client(address) as client:
+        yield client
+
+
+def copy_weights(source: Path, folder: Path) -> None:
+    """Put imported weights (`neuroloom import-weights`) in the place of trained ones."""
+    import shutil
+
+    missing = [name for name in ("model.safetensors", "config.json", "card.json") if not (source / name).exists()]
+    if missing:
+        raise ConfigError(f"{source}: no {', '.join(missing)}; make the folder with neuroloom import-weights")
+    for name in ("model.safetensors", "config.json", "card.json"):
+        shutil.copy(source / name, folder / name)
+
+
+def _corpus(part: str, split: Split, manifests: Mapping[str, Path], sfreq: float) -> list[Segments]:
+    chosen = [manifests[name] for name in split.recordings(part) if name in manifests]
+    try:
+        return open_segments(chosen, sfreq=sfreq, stage="fit_tokenizer")[0]
+    except UnusableRecording as error:
+        raise ConfigError(f"fold {split.fold}, {part}: {error}") from error
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Card of a saved tokenizer."""
+    return json.loads((folder / "card.json").read_text())

@@ -1,0 +1,355 @@
+"""Tokenizers side by side: what comes back on every device, and what tokens tell of task, person and site.
+
+Each score stands beside its null: reconstruction beside that from another segment's codes, a probe beside shuffled
+labels and the majority. `coin` is a label without meaning, drawn for each participant: what a split finds of it is
+optimism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuroloom.artifacts import open_artifact
+from neuroloom.config import RecordingRow
+from neuroloom.evaluation.probes import ProbeResult, identity_probe, linear_probe, missing_row, site_probe
+from neuroloom.evaluation.readout import ProbeSettings
+from neuroloom.evaluation.splits import (
+    PARTS,
+    LeakError,
+    Split,
+    device_of,
+    from_json,
+    participant_of,
+    published_split,
+    site_of,
+    window_parts,
+)
+from neuroloom.evaluation.statistics import bootstrap_ci
+from neuroloom.quarantine import Quarantined
+from neuroloom.records import Array, Recording
+from neuroloom.schema import ConfigError
+from neuroloom.tokenizers.base import Tokenizer, load_tokenizer
+from neuroloom.tokenizers.scores import (
+    code_counts,
+    code_usage,
+    score_reconstruction,
+    segment_labels,
+    token_features,
+)
+from neuroloom.tokenizers.segments import Segments
+from neuroloom.tokenizers.showing import atlas_table, example_tables
+from neuroloom.tokenizers.tokens import TokenSet
+
+MEASURES = ("correlation", "correlation_null", "spectral_db", "spectral_db_null")
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A recording with its tokens.
+
+    Attributes
+    ----------
+    row : RecordingRow
+    segments : Segments
+        Signals, at the tokenizer's rate.
+    recording : Recording
+        For its events.
+    tokens : TokenSet
+        Of its device.
+    """
+
+    row: RecordingRow
+    segments: Segments
+    recording: Recording
+    tokens: TokenSet
+
+    @property
+    def codes_NLSQ(self) -> Array:
+        """Its own codes."""
+        return self.tokens.codes_of(self.row.recording)
+
+    @property
+    def start_N(self) -> Array:
+        """First sample of each of its segments."""
+        return self.tokens.start_N[self.tokens.recording_N == self.tokens.recordings.index(self.row.recording)]
+
+
+def judge_devices(
+    tokenizer: Tokenizer, tested: Sequence[Tokenized], *, split: Split, rng: np.random.Generator
+) -> pd.DataFrame:
+    """One row for each device: what comes back of participants that were not trained on, and what it costs.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+    tested : sequence of Tokenized
+        Recordings of the test.
+    split : Split
+        Says which devices were never trained on.
+    rng : np.random.Generator
+
+    Returns
+    -------
+    DataFrame
+        dataset, device, held_out, n_recordings, n_participants, n_segments; correlation and spectral_db with interval
+        over participants and null; usage and perplexity of each level; bits per second; encode_speed.
+    """
+    trained = {name for part in ("train", "validation") for name in split.recordings(part)}
+    lines = [
+        {
+            "dataset": one.row.study,
+            "device": device_of(one.row),
+            "participant": participant_of(one.row),
+            **asdict(score_reconstruction(tokenizer, one.segments)),
+        }
+        for one in tested
+    ]
+    frame = pd.DataFrame(lines)
+    rows = []
+    for device, part in frame.groupby("device", sort=True):
+        members = [one for one in tested if device_of(one.row) == device]
+        rows.append(
+            {
+                "dataset": part["dataset"].iloc[0],
+                "device": device,
+                "held_out": not any(_is_of(name, str(device)) for name in trained),
+                "n_recordings": len(part),
+                "n_participants": part["participant"].nunique(),
+                "n_segments": int(part["n_segments"].sum()),
+                **_averages(part, rng),
+                **_usage(tokenizer, members),
+                "encode_speed": float(part["encode_speed"].median()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _is_of(recording: str, device: str) -> bool:
+    study, site, modality = device.split("-")
+    parts = recording.split("_")
+    return parts[0] == study and parts[1] == site and parts[-1] == modality
+
+
+def _averages(part: pd.DataFrame, rng: np.random.Generator) -> dict[str, float]:
+    row = {}
+    for measure in MEASURES:
+        people = part.groupby("participant", sort=True)[measure].mean().reset_index()
+        row[measure] = float(people[measure].mean())
+        if not measure.endswith("null"):
+            interval = bootstrap_ci(partial(_mean_of, measure), people, rng=rng)
+            row |= {f"{measure}_low": interval.low, f"{measure}_high": interval.high}
+    return row
+
+
+def _mean_of(column: str, table: pd.DataFrame) -> float:
+    return float(table[column].mean())
+
+
+def _usage(tokenizer: Tokenizer, members: Sequence[Tokenized]) -> dict[str, float]:
+    n_latents = np.mean([one.codes_NLSQ.shape[1] for one in members])
+    return code_usage(_counts(tokenizer, members), tokens_per_second=float(n_latents / tokenizer.step))
+
+
+def _counts(tokenizer: Tokenizer, members: Sequence[Tokenized]) -> list[Array]:
+    """How often each code of each level occurs in some recordings."""
+    counts = [code_counts(one.codes_NLSQ, tokenizer.codebook_sizes) for one in members]
+    return [np.sum(level, axis=0) for level in zip(*counts, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """All segments of a study as a probe takes them."""
+
+    features: dict[str, Array]
+    recordings_W: Array
+    participants_W: Array
+    sites_W: Array
+    starts_W: Array
+    labels: dict[str, Array]
+
+
+def probe_tokens(
+    tokenizer: Tokenizer,
+    tokenized: Sequence[Tokenized],
+    *,
+    split: Split,
+    n_permutations: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """What can be read off tokens by linear probes.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+    tokenized : sequence of Tokenized
+        All recordings.
+    split : Split
+        That of the tokenizer: probes are fitted on its training part and tested on participants it never saw.
+    n_permutations : int
+        Of the labels, for chance.
+    rng : np.random.Generator
+
+    Returns
+    -------
+    DataFrame
+        The rows of `evaluation.probes`, with `features` (`histogram` or `embedding`) and `split`: `subject`
+        (participants apart), `published` (windows shuffled within participants), `time` and `site`.
+    """
+    windows = _gather(tokenizer, tokenized, split, rng)
+    settings = ProbeSettings(n_permutations=n_permutations)
+    parts_W = window_parts(split, windows.recordings_W)
+    tables = []
+    for name, features_WF in windows.features.items():
+        found: list[tuple[str, ProbeResult]] = []
+        for target, labels_W in windows.labels.items():
+            chosen = _labelled(labels_W, windows.participants_W)
+            common: dict[str, Any] = {
+                "labels_W": labels_W[chosen],
+                "participants_W": windows.participants_W[chosen],
+                "recordings_W": windows.recordings_W[chosen],
+                "target": target,
+                "settings": settings,
+                "rng": rng,
+            }
+            shuffled_W = published_split(windows.participants_W[chosen], rng=rng)
+            found.append(("subject", _probe(features_WF[chosen], **common, parts=parts_W[chosen])))
+            found.append(("published", _probe(features_WF[chosen], **common, parts=shuffled_W, within=True)))
+        people: dict[str, Any] = {"participants_W": windows.participants_W, "rng": rng, "settings": settings}
+        place: dict[str, Any] = {"recordings_W": windows.recordings_W, "starts_W": windows.starts_W}
+        found.append(("time", identity_probe(features_WF, **people, **place)))
+        found.append(("site", site_probe(features_WF, windows.sites_W, **people)))
+        tables += [result.table.assign(features=name, split=kind) for kind, result in found]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _probe(features_WF: Array, *, target: str, **options: Any) -> ProbeResult:
+    """A probe, or a row that says why a label is too good to be true; the other targets go on."""
+    try:
+        return linear_probe(features_WF, target=target, **options)
+    except LeakError as error:
+        return ProbeResult(missing_row(target, str(error)))
+
+
+def _labelled(labels_W: Array, participants_W: Array) -> Array:
+    """Segments with a label, of participants with enough of them for the published split."""
+    known_W = labels_W != ""
+    people, counts = np.unique(participants_W[known_W], return_counts=True)
+    return np.flatnonzero(known_W & np.isin(participants_W, people[counts >= 5]))
+
+
+def _gather(tokenizer: Tokenizer, tokenized: Sequence[Tokenized], split: Split, rng: np.random.Generator) -> _Windows:
+    features: dict[str, list[Array]] = {}
+    columns: dict[str, list[str]] = {name: [] for name in ("recording", "participant", "site", "task", "event")}
+    starts: list[Array] = []
+    labels: dict[str, list[str]] = {name: [] for one in tokenized for name in one.row.labels}
+    for one in tokenized:
+        for name, values in token_features(one.codes_NLSQ, tokenizer).items():
+            features.setdefault(name, []).append(values)
+        n_segments, row = len(one.start_N), one.row
+        facts = {"recording": row.recording, "participant": participant_of(row), "site": site_of(row), "task": row.task}
+        for name, value in facts.items():
+            columns[name] += [value] * n_segments
+        n_times = round(one.segments.duration * one.recording.sfreq)
+        columns["event"] += segment_labels(one.recording, one.start_N, n_times)
+        for name in labels:
+            labels[name] += [row.labels.get(name, "")] * n_segments
+        starts.append(one.start_N)
+    people_W = np.array(columns["participant"])
+    parts = [sorted(set(people_W) & set(split.people(part))) for part in PARTS]
+    parts.append(sorted(set(people_W) - set().union(*parts)))
+    sides = {name: side for part in parts for name, side in zip(part, rng.permutation(len(part)) % 2, strict=True)}
+    asked = {"task": np.array(columns["task"]), "event": np.array(columns["event"])}
+    asked |= {name: np.array(values) for name, values in labels.items()}
+    asked["coin"] = np.array(["heads" if sides[name] else "tails" for name in people_W])
+    return _Windows(
+        features={name: np.concatenate(parts) for name, parts in features.items()},
+        recordings_W=np.array(columns["recording"]),
+        participants_W=people_W,
+        sites_W=np.array(columns["site"]),
+        starts_W=np.concatenate(starts),
+        labels={name: values for name, values in asked.items() if len(np.unique(values[values != ""])) > 1},
+    )
+
+
+def usage_table(tokenizer: Tokenizer, tokenized: Sequence[Tokenized]) -> pd.DataFrame:
+    """How often each code occurs: device, level, code, count."""
+    lines = []
+    for device in sorted({device_of(one.row) for one in tokenized}):
+        members = [one for one in tokenized if device_of(one.row) == device]
+        for level, count_K in enumerate(_counts(tokenizer, members), start=1):
+            columns = {"device": device, "level": level, "code": np.arange(len(count_K)), "count": count_K}
+            lines.append(pd.DataFrame(columns))
+    return pd.concat(lines, ignore_index=True)
+
+
+def judge_tokenizer(
+    *,
+    folder: Path,
+    rows: Sequence[RecordingRow],
+    manifests: Sequence[Path],
+    tokens: Sequence[Path],
+    split_file: Path,
+    max_segments: int,
+    n_permutations: int,
+    rng: np.random.Generator,
+) -> tuple[pd.DataFrame, ...]:
+    """All tables of one tokenizer.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the fitted tokenizer.
+    rows : sequence of RecordingRow
+        The whole sheet.
+    manifests : sequence of Path
+        Of preprocess_meeg.
+    tokens : sequence of Path
+        Manifests of encode_tokens, one for each device.
+    split_file : Path
+    max_segments : int
+        Segments of one recording that are reconstructed at most; 0 takes all.
+    n_permutations : int
+    rng : np.random.Generator
+
+    Returns
+    -------
+    tokenizers, probes, usage, atlas, examples, spectra : DataFrame
+    """
+    tokenizer = load_tokenizer(folder)
+    split = from_json(split_file.read_text(), file=str(split_file), rows=rows)
+    tokenized = _open(tokenizer, rows, manifests, tokens, max_segments)
+    tested = [one for one in tokenized if one.row.recording in split.test]
+    if not tested:
+        raise ConfigError(f"fold {split.fold}: no recording of the test can be tokenized; see the quarantine table")
+    devices = judge_devices(tokenizer, tested, split=split, rng=rng)
+    probes = probe_tokens(tokenizer, tokenized, split=split, n_permutations=n_permutations, rng=rng)
+    held_out = list(devices.loc[devices["held_out"], "device"])
+    shown = example_tables(tokenizer, tested, held_out=held_out)
+    return devices, probes, usage_table(tokenizer, tested), atlas_table(tokenizer, tested), *shown
+
+
+def _open(
+    tokenizer: Tokenizer, rows: Sequence[RecordingRow], manifests: Sequence[Path], tokens: Sequence[Path], limit: int
+) -> list[Tokenized]:
+    """Each recording that has tokens, with them."""
+    sets: dict[str, TokenSet] = {}
+    for path in tokens:
+        with suppress(Quarantined):
+            token_set = TokenSet.from_artifact(open_artifact(path, kind="tokens"))
+            sets |= dict.fromkeys(token_set.recordings, token_set)
+    by_name = {path.name.removesuffix(".manifest.json"): path for path in manifests}
+    found = []
+    for row in rows:
+        if row.recording in sets:
+            artifact = open_artifact(by_name[row.recording], kind="recording")
+            segments = Segments(artifact, sfreq=tokenizer.sfreq, limit=limit)
+            found.append(Tokenized(row, segments, Recording.from_artifact(artifact), sets[row.recording]))
+    return found

@@ -1,0 +1,179 @@
+"""The tokens of a device: codes of all its recordings in one store, and which segment each row stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from neuroloom.artifacts import Artifact
+from neuroloom.records import Array
+from neuroloom.tokenizers.base import Tokenizer, Tokens
+from neuroloom.tokenizers.segments import Segments
+
+PADDING = 65535  # in place of the latents that a recording lacks, where a latent is a channel
+AT_ONCE = 8  # segments
+
+
+@dataclass(frozen=True)
+class TokenSet:
+    """Tokens of the recordings of one device.
+
+    Attributes
+    ----------
+    codes_NLSQ : uint16 array, or what gives pieces of one
+        N segments, L latents, S steps, Q quantizers; `PADDING` where a recording has fewer latents.
+    recordings : list of str
+    recording_N : int array
+        Which of `recordings` each row is of.
+    start_N : int array
+        First sample of each row in the preprocessed store.
+    tokenizer, kind, device : str
+        Name in the config, method, and `<study>-<site>-<modality>`.
+    fold : int
+        Fold that was held out when the tokenizer was fitted.
+    sfreq : float
+        Rate of the signals that were encoded, Hz.
+    step : float
+        Time between two tokens of one latent, s.
+    overlap : float
+        Share of a window that the next one repeated.
+    codebook_sizes : tuple of int
+    """
+
+    codes_NLSQ: Any
+    recordings: list[str]
+    recording_N: Array
+    start_N: Array
+    tokenizer: str
+    kind: str
+    fold: int
+    device: str
+    sfreq: float
+    step: float
+    overlap: float
+    codebook_sizes: tuple[int, ...]
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """Back from an opened artifact."""
+        facts = {name: artifact.attrs[name] for name in artifact.spec.attrs if name != "codebook_sizes"}
+        return cls(
+            codes_NLSQ=artifact["codes"],
+            recordings=list(artifact.read("recording")),
+            recording_N=artifact.read("window_recording"),
+            start_N=artifact.read("window_start"),
+            codebook_sizes=tuple(artifact.attrs["codebook_sizes"]),
+            **facts,
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays of the artifact, by name."""
+        return {
+            "codes": self.codes_NLSQ,
+            "recording": self.recordings,
+            "window_recording": self.recording_N,
+            "window_start": self.start_N,
+        }
+
+    def attrs(self) -> dict[str, Any]:
+        """Root attributes of the artifact."""
+        return {
+            "tokenizer": self.tokenizer,
+            "kind": self.kind,
+            "fold": self.fold,
+            "device": self.device,
+            "sfreq": float(self.sfreq),
+            "step": float(self.step),
+            "overlap": float(self.overlap),
+            "codebook_sizes": list(self.codebook_sizes),
+        }
+
+    def codes_of(self, recording: str) -> Array:
+        """Codes of one recording, int64 (segments, latents, steps, quantizers), without padding."""
+        rows = np.flatnonzero(self.recording_N == self.recordings.index(recording))
+        codes_NLSQ = np.asarray(self.codes_NLSQ[int(rows[0]) : int(rows[-1]) + 1]).astype(np.int64)
+        return codes_NLSQ[:, (codes_NLSQ != PADDING).any(axis=(0, 2, 3))]
+
+
+class TokenStream:
+    """Codes of a corpus, computed as they are asked for: rows `first` to `stop`.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+    corpus : sequence of Segments
+        Of one length.
+    overlap : float
+    """
+
+    dtype = np.dtype(np.uint16)
+    ndim = 4
+
+    def __init__(self, tokenizer: Tokenizer, corpus: Sequence[Segments], *, overlap: float = 0.0) -> None:
+        self._tokenizer, self._corpus, self._overlap = tokenizer, corpus, overlap
+        self._first = np.cumsum([0, *map(len, corpus)])
+        shapes = np.array([_codes(tokenizer, segments, 0, 1, overlap).shape[1:] for segments in corpus])
+        self.shape = (int(self._first[-1]), *(int(size) for size in shapes.max(axis=0)))
+
+    def __getitem__(self, key: Any) -> Array:
+        rows, *rest = key if isinstance(key, tuple) else (key,)
+        first, stop, _ = rows.indices(self.shape[0])
+        codes_NLSQ = np.full((stop - first, *self.shape[1:]), PADDING, np.uint16)
+        for at, segments in zip(self._first, self._corpus, strict=False):
+            for one in range(max(first - at, 0), min(stop - at, len(segments)), AT_ONCE):
+                count = min(AT_ONCE, int(stop - at) - one, len(segments) - one)
+                codes = _codes(self._tokenizer, segments, one, count, self._overlap)
+                to = int(at) + one - first
+                codes_NLSQ[to : to + count, : codes.shape[1]] = codes
+        return codes_NLSQ[(slice(None), *rest)]
+
+
+def encode_segments(
+    tokenizer: Tokenizer, segments: Segments, first: int, count: int, overlap: float = 0.0
+) -> tuple[Array, Tokens]:
+    """Some segments of a recording (count, C, T), and their tokens."""
+    signal_BCT = segments.read(first, count)
+    positions_BC6 = np.broadcast_to(segments.positions_C6, (count, *segments.positions_C6.shape))
+    sensor_type_BC = np.broadcast_to(segments.sensor_type_C, (count, len(segments.sensor_type_C)))
+    return signal_BCT, tokenizer.encode(signal_BCT, positions_BC6.copy(), sensor_type_BC.copy(), overlap)
+
+
+def batches(segments: Segments) -> Iterator[tuple[int, int]]:
+    """First and count of each batch of the segments of a recording."""
+    for first in range(0, len(segments), AT_ONCE):
+        yield first, min(AT_ONCE, len(segments) - first)
+
+
+def encode_device(
+    tokenizer: Tokenizer, corpus: Sequence[Segments], *, name: str, kind: str, fold: int, device: str, overlap: float
+) -> TokenSet:
+    """Tokens of the recordings of one device, computed while they are written.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+    corpus : sequence of Segments
+    name, kind, fold, device, overlap
+        As in `TokenSet`.
+    """
+    return TokenSet(
+        codes_NLSQ=TokenStream(tokenizer, corpus, overlap=overlap),
+        recordings=[segments.recording for segments in corpus],
+        recording_N=np.repeat(np.arange(len(corpus)), [len(segments) for segments in corpus]).astype(np.int32),
+        start_N=np.concatenate([segments.start_N for segments in corpus]),
+        tokenizer=name,
+        kind=kind,
+        fold=fold,
+        device=device,
+        sfreq=tokenizer.sfreq,
+        step=tokenizer.step,
+        overlap=overlap,
+        codebook_sizes=tuple(tokenizer.codebook_sizes),
+    )
+
+
+def _codes(tokenizer: Tokenizer, segments: Segments, first: int, count: int, overlap: float) -> Array:
+    return np.asarray(encode_segments(tokenizer, segments, first, count, overlap)[1].codes)
