@@ -5,8 +5,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from neuroloom.bold.parcels import check_atlas
-from neuroloom.config import MODALITIES, parse_config
-from neuroloom.evaluation.splits import device_of
+from neuroloom.config import MODALITIES, ConfigError, parse_config
+from neuroloom.evaluation.splits import device_of, split_subjects
 from neuroloom.provenance import source_digest
 from neuroloom.study.rows import source_of, study_rows
 
@@ -16,6 +16,16 @@ LOGS = f"logs/{CONFIG.study.name}"
 BENCHMARKS = f"benchmarks/results/{CONFIG.study.name}"
 ROWS = {row.recording: row for row in study_rows(CONFIG)}
 ROW_VALUES = [row.model_dump() for row in ROWS.values()]
+FOLD = f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}"
+TOKEN_TABLES = [
+    "tokenizers",
+    "tokenizer_probes",
+    "token_usage",
+    "token_atlas",
+    "token_examples",
+    "token_example_spectra",
+]
+TOKEN_FIGURES = ["reconstruction", "rate_distortion", "code_usage", "atlas", "examples", "probes"]
 DEVICES = sorted({device_of(row) for row in ROWS.values() if row.modality != "bold"})
 SIMULATED = CONFIG.study.recordings is None
 
@@ -24,6 +34,19 @@ IMAGED = {row.study for row in ROWS.values() if row.path.endswith((".nii", ".nii
 ATLASES = {CONFIG.sources[study].atlas for study in IMAGED if study in CONFIG.sources}
 for atlas in {CONFIG.preprocess.bold.atlas, *ATLASES} - {None}:
     check_atlas(atlas)
+
+# those of another study, such as the demo's, are no matter here
+STUDIES = {row.study for row in ROWS.values()}
+HELD_OUT = [device for device in CONFIG.tokenize.held_out_devices if device.split("-")[0] in STUDIES]
+SPLIT = {"n_folds": CONFIG.tokenize.n_folds, "held_out_devices": HELD_OUT}
+
+# too few people for a split stop here, not after hours
+if ROWS and CONFIG.tokenize.use:
+    for fold in CONFIG.tokenize.folds:
+        try:
+            split_subjects(list(ROWS.values()), fold=fold, **SPLIT)
+        except ConfigError as error:
+            raise ConfigError(f"tokenize: {error}. Or leave the tokenizers out: tokenize.use: []") from None
 
 
 wildcard_constraints:
@@ -81,11 +104,6 @@ def get_simulate(wildcards):
     return {**simulate, "sites": {wildcards.site: simulate["sites"][wildcards.site]}}
 
 
-def get_split_settings(wildcards):
-    """How the people are divided."""
-    return CONFIG.tokenize.model_dump(include={"n_folds", "held_out_devices"})
-
-
 def get_tokenizer_source(wildcards):
     """Digest of what one tokenizer runs."""
     kind = CONFIG.tokenize.tokenizers[wildcards.tokenizer].kind
@@ -113,16 +131,13 @@ def get_device_manifests(wildcards):
 
 def get_token_manifests(wildcards):
     """The tokens of all devices by one tokenizer."""
-    folder = f"{RESULTS}/tokenize/{wildcards.tokenizer}/fold-{wildcards.fold}"
-    return expand(f"{folder}/{{device}}.manifest.json", device=DEVICES)
+    return expand(f"{FOLD}/{{device}}.manifest.json", device=DEVICES, **wildcards)
 
 
 def get_tokenizer_tables(wildcards):
     """Score tables of all tokenizers and folds, and what each device lost."""
-    tables = ("tokenizers", "tokenizer_probes", "token_usage", "token_atlas", "token_examples", "token_example_spectra")
-    files = [f"{table}.parquet" for table in tables] + [f"{device}.lost.parquet" for device in DEVICES]
-    folder = f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/{{file}}"
-    return expand(folder, tokenizer=CONFIG.tokenize.tokenizers, fold=CONFIG.tokenize.folds, file=files)
+    files = [f"{table}.parquet" for table in TOKEN_TABLES] + [f"{device}.lost.parquet" for device in DEVICES]
+    return expand(f"{FOLD}/{{file}}", tokenizer=CONFIG.tokenize.use, fold=CONFIG.tokenize.folds, file=files)
 
 
 def get_benchmarks(wildcards):

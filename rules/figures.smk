@@ -3,35 +3,10 @@ rule plot_tokenizers:
     input:
         rules.collect_tokenizers.output,
     output:
-        reconstruction=report(
-            f"{RESULTS}/figures/tokens_reconstruction.png",
+        report(
+            expand(f"{RESULTS}/figures/tokens_{{figure}}.png", figure=TOKEN_FIGURES),
             category="Tokenizers",
-            caption="../resources/captions/tokens_reconstruction.rst",
-        ),
-        rate_distortion=report(
-            f"{RESULTS}/figures/tokens_rate_distortion.png",
-            category="Tokenizers",
-            caption="../resources/captions/tokens_rate_distortion.rst",
-        ),
-        code_usage=report(
-            f"{RESULTS}/figures/tokens_code_usage.png",
-            category="Tokenizers",
-            caption="../resources/captions/tokens_code_usage.rst",
-        ),
-        atlas=report(
-            f"{RESULTS}/figures/tokens_atlas.png",
-            category="Tokenizers",
-            caption="../resources/captions/tokens_atlas.rst",
-        ),
-        examples=report(
-            f"{RESULTS}/figures/tokens_examples.png",
-            category="Tokenizers",
-            caption="../resources/captions/tokens_examples.rst",
-        ),
-        probes=report(
-            f"{RESULTS}/figures/tokens_probes.png",
-            category="Tokenizers",
-            caption="../resources/captions/tokens_probes.rst",
+            caption="../resources/captions/tokens.rst",
         ),
     log:
         f"{LOGS}/plot_tokenizers/plot_tokenizers.log",

@@ -89,8 +89,8 @@ rule render_report:
     input:
         tables=rules.collect_tables.output,
         scores=rules.score_cleaning.output if SIMULATED else [],
-        tokens=rules.collect_tokenizers.output if CONFIG.tokenize.tokenizers else [],
-        token_figures=rules.plot_tokenizers.output if CONFIG.tokenize.tokenizers else [],
+        tokens=rules.collect_tokenizers.output if CONFIG.tokenize.use else [],
+        token_figures=rules.plot_tokenizers.output if CONFIG.tokenize.use else [],
         figures=get_recordings(*MODALITIES, template=f"{RESULTS}/qc/{{recording}}.png"),
         benchmarks=get_benchmarks,
     output:

@@ -14,7 +14,7 @@ rule split_recordings:
         runtime=5,
     params:
         rows=ROW_VALUES,
-        tokenize=get_split_settings,
+        split=SPLIT,
         source=source_digest("neuroloom.evaluation.splits"),
     message:
         "split the recordings, fold {wildcards.fold}"
@@ -29,9 +29,9 @@ rule fit_tokenizer:
         manifests=get_recordings("eeg", "meg", template=f"{RESULTS}/preprocess/{{recording}}.manifest.json"),
         weights=get_imported_weights,
     output:
-        model=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/model.safetensors",
-        config=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/config.json",
-        card=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/card.json",
+        f"{FOLD}/config.json",
+        f"{FOLD}/card.json",
+        model=f"{FOLD}/model.safetensors",
     log:
         f"{LOGS}/fit_tokenizer/{{tokenizer}}-fold-{{fold}}.log",
     benchmark:
@@ -46,8 +46,7 @@ rule fit_tokenizer:
         rows=ROW_VALUES,
         tokenizer=lambda wildcards: CONFIG.tokenize.tokenizers[wildcards.tokenizer].model_dump(),
         sfreq=CONFIG.preprocess.meeg.sfreq,
-        seed=CONFIG.study.seed,
-        salt=CONFIG.study.name,
+        study=CONFIG.study.model_dump(include={"name", "seed"}),
         source=get_tokenizer_source,
     message:
         "fit {wildcards.tokenizer}, fold {wildcards.fold}"
@@ -58,12 +57,12 @@ rule fit_tokenizer:
 rule encode_tokens:
     """Turn the recordings of one device into tokens, shard by shard."""
     input:
-        model=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/model.safetensors",
+        model=f"{FOLD}/model.safetensors",
         manifests=get_device_manifests,
     output:
-        store=directory(f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/{{device}}.zarr"),
-        manifest=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/{{device}}.manifest.json",
-        lost=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/{{device}}.lost.parquet",
+        store=directory(f"{FOLD}/{{device}}.zarr"),
+        manifest=f"{FOLD}/{{device}}.manifest.json",
+        lost=f"{FOLD}/{{device}}.lost.parquet",
     log:
         f"{LOGS}/encode_tokens/{{tokenizer}}-fold-{{fold}}-{{device}}.log",
     benchmark:
@@ -87,16 +86,11 @@ rule score_tokenizer:
     """Judge one tokenizer: what comes back, how codes are used, what they cost and what they tell."""
     input:
         split=f"{RESULTS}/splits/fold-{{fold}}.json",
-        model=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/model.safetensors",
+        model=f"{FOLD}/model.safetensors",
         tokens=get_token_manifests,
         manifests=get_recordings("eeg", "meg", template=f"{RESULTS}/preprocess/{{recording}}.manifest.json"),
     output:
-        tokenizers=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/tokenizers.parquet",
-        probes=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/tokenizer_probes.parquet",
-        usage=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/token_usage.parquet",
-        atlas=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/token_atlas.parquet",
-        examples=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/token_examples.parquet",
-        spectra=f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}/token_example_spectra.parquet",
+        expand(f"{FOLD}/{{table}}.parquet", table=TOKEN_TABLES, allow_missing=True),
     log:
         f"{LOGS}/score_tokenizer/{{tokenizer}}-fold-{{fold}}.log",
     benchmark:
@@ -124,13 +118,7 @@ rule collect_tokenizers:
     input:
         get_tokenizer_tables,
     output:
-        tokenizers=f"{RESULTS}/tables/tokenizers.parquet",
-        tokenizer_probes=f"{RESULTS}/tables/tokenizer_probes.parquet",
-        token_usage=f"{RESULTS}/tables/token_usage.parquet",
-        token_atlas=f"{RESULTS}/tables/token_atlas.parquet",
-        token_examples=f"{RESULTS}/tables/token_examples.parquet",
-        token_example_spectra=f"{RESULTS}/tables/token_example_spectra.parquet",
-        token_quarantine=f"{RESULTS}/tables/token_quarantine.parquet",
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*TOKEN_TABLES, "token_quarantine"]),
     log:
         f"{LOGS}/collect_tokenizers/collect_tokenizers.log",
     benchmark:

@@ -9,4 +9,5 @@ with logged(snakemake):
     inputs = [Path(path) for path in snakemake.input]
     for path in map(Path, snakemake.output):
         suffix = ".lost.parquet" if path.stem == "token_quarantine" else f"/{path.stem}.parquet"
-        concat_tables([one for one in inputs if str(one).endswith(suffix)]).to_parquet(path)
+        table = concat_tables([one for one in inputs if str(one).endswith(suffix)])
+        table.drop(columns="quarantined", errors="ignore").drop_duplicates().to_parquet(path)

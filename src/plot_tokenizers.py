@@ -20,5 +20,5 @@ with logged(snakemake):
         "examples": plot_token_examples(tables["token_examples"], tables["token_example_spectra"]),
         "probes": plot_token_probes(tables["tokenizer_probes"]),
     }
-    for name, figure in figures.items():
-        save_figure(figure, snakemake.output[name])
+    for path in snakemake.output:
+        save_figure(figures[Path(path).stem.removeprefix("tokens_")], path)

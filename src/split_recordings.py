@@ -8,5 +8,5 @@ from neuroloom.jobs import logged
 
 with logged(snakemake):
     rows = [RecordingRow(**row) for row in snakemake.params.rows]
-    split = split_subjects(rows, fold=int(snakemake.wildcards.fold), **snakemake.params.tokenize)
+    split = split_subjects(rows, fold=int(snakemake.wildcards.fold), **snakemake.params.split)
     Path(snakemake.output[0]).write_text(to_json(split))

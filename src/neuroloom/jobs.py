@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,7 +142,7 @@ def _write_outputs(output: Any, row: QuarantineRow) -> None:
     Path(output.store).mkdir(parents=True)
     for path in (Path(name) for name in output if name != output.store):
         if path.suffix == ".parquet":
-            pd.DataFrame([{"recording": row.recording, "quarantined": True}]).to_parquet(path)
+            pd.DataFrame([{**asdict(row), "quarantined": True}]).to_parquet(path)
         elif path.suffix == ".png":
             from neuroloom.figures.style import plot_notice, save_figure
 

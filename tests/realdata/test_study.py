@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from tests.workflow.conftest import run_snakemake
 
 from neuroloom.artifacts import open_artifact, verify
@@ -17,7 +18,12 @@ LABELS = ("age", "sex", "group")
 def study(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
     folder = tmp_path_factory.mktemp("real")
     overlay = folder / "here.yaml"
-    overlay.write_text(f"study: {{root: {real_data.resolve()}, recordings: {ROOT / 'config/real.tsv'}}}\n")
+    few = {"lipcot": {"n_init": 1}, "braintokenizer": {"training": {"steps": 20}}}
+    values = {
+        "study": {"root": str(real_data.resolve()), "recordings": str(ROOT / "config/real.tsv")},
+        "tokenize": {"tokenizers": few, "max_segments": 2, "n_permutations": 20},
+    }
+    overlay.write_text(yaml.safe_dump(values))
     run = run_snakemake(folder, "--cores", "2", "--configfile", str(ROOT / "config/real.yaml"), str(overlay))
     assert run.returncode == 0, run.stdout[-5000:]
     return folder / "results" / "real"
@@ -72,3 +78,21 @@ def test_devices_keep_their_sensors(study: Path, recording: str, n_channels: int
     artifact = open_artifact(study / "preprocess" / f"{recording}.zarr")
     assert list(artifact.read("type")).count(ch_type) == n_channels
     assert artifact.attrs["sfreq"] == 200.0
+
+
+def test_every_device_has_tokens_of_both_kinds_or_a_reason(study: Path) -> None:
+    table = pd.read_parquet(study / "tables/tokenizers.parquet")
+    assert set(table.loc[table["held_out"], "device"]) >= {"openbci-openbci-eeg"}
+    lost = pd.read_parquet(study / "tables/token_quarantine.parquet")
+    assert set(lost["recording"]) == {"megbti-megbti-meg", "megctf-megctf-meg"}  # a second and less
+    assert lost["reason"].str.contains("no usable window of 2 s").all()
+    for tokenizer in ("lipcot", "braintokenizer"):
+        stores = sorted((study / f"tokenize/{tokenizer}/fold-0").glob("*.manifest.json"))
+        assert len(stores) == 9
+        for path in stores:
+            if path.name.removesuffix(".manifest.json") not in set(lost["recording"]):
+                artifact = open_artifact(path, kind="tokens")
+                codes = artifact.read("codes")
+                assert codes.size
+                sizes = artifact.attrs["codebook_sizes"]
+                assert all((codes[..., level] < size).any() for level, size in enumerate(sizes))

@@ -14,7 +14,9 @@ def study(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bids")
     bids = smoke / "results/smoke/simulated/west/bids"
     study = f"{{name: mine, bids_root: {bids}, root: {bids}, recordings: config/recordings.tsv, labels: [age, sex]}}"
-    (folder / "mine.yaml").write_text(f"study: {study}\nsources: {{mine: {{scanner_t_r: 1.5}}}}\n")
+    (folder / "mine.yaml").write_text(
+        f"study: {study}\nsources: {{mine: {{scanner_t_r: 1.5}}}}\ntokenize: {{use: []}}\n"
+    )
     (folder / "config").mkdir()
     return folder
 

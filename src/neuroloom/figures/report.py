@@ -156,7 +156,8 @@ def render_report(
 
 def _probes(table: pd.DataFrame) -> pd.DataFrame:
     """Balanced accuracies of the tokenizers' probes; the other metrics stay in the table file."""
-    return _select(table[table["metric"] == "balanced_accuracy"], PROBE_COLUMNS)
+    chosen = table[table["metric"] == "balanced_accuracy"] if len(table) else table
+    return _select(chosen, PROBE_COLUMNS)
 
 
 def _caption(name: str) -> str:

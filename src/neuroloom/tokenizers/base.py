@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from neuroloom.quarantine import UnusableRecording
 from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.segments import Segments
 
@@ -87,13 +88,18 @@ def kind_of(folder: Path) -> str:
     ------
     ConfigError
         If the folder holds none.
+    UnusableRecording
+        If there was nothing to fit it on.
     """
     import json
 
     path = folder / "config.json"
     if not path.exists():
         raise ConfigError(f"{folder}: no tokenizer there (no config.json); name the folder that fit_tokenizer wrote")
-    return str(json.loads(path.read_text())["kind"])
+    settings = json.loads(path.read_text())
+    if "unusable" in settings:
+        raise UnusableRecording(**settings["unusable"])
+    return str(settings["kind"])
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

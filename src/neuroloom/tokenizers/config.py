@@ -80,11 +80,13 @@ TokenizerConfig = Annotated[LipcotConfig | BrainTokenizerConfig, Field(discrimin
 class TokenizeConfig(Frozen):
     """Tokenizers, and on whom they are fitted and judged."""
 
+    use: tuple[Label, ...] = Field((), description="Tokenizers that are fitted, by name; none leaves the stage out.")
     tokenizers: dict[Label, TokenizerConfig] = Field({}, description="Tokenizers by name; `kind` says which method.")
     n_folds: int = Field(4, ge=3, description="Parts that the people are divided into.")
     folds: tuple[int, ...] = Field((0,), description="Parts that are held out in turn: each has its own tokenizers.")
     held_out_devices: tuple[str, ...] = Field(
-        (), description="Devices (`<study>-<site>-<modality>`) that no tokenizer is fitted on."
+        (),
+        description="Devices (`<study>-<site>-<modality>`) no tokenizer is fitted on; other studies' do not count.",
     )
     max_segments: int = Field(0, ge=0, description="Segments of a recording that are scored at most; 0 takes all.")
     n_permutations: int = Field(200, ge=20, description="Shuffled labels that chance is measured with.")
@@ -93,6 +95,9 @@ class TokenizeConfig(Frozen):
     def _folds(self) -> Self:
         if wrong := [fold for fold in self.folds if not 0 <= fold < self.n_folds]:
             raise ValueError(f"folds {wrong} are not among 0 to {self.n_folds - 1} (n_folds)")
+        if unknown := [name for name in self.use if name not in self.tokenizers]:
+            known = ", ".join(self.tokenizers) or "none"
+            raise ValueError(f"use names {', '.join(unknown)}; described under tokenizers are: {known}")
         return self
 
 

@@ -61,8 +61,9 @@ def open_segments(
             lost.append(asdict(QuarantineRow(name, stage, error.file, error.reason, error.remedy)))
             logger.warning("left out: %s", error)
     if not corpus:
-        reason = lost[0]["reason"] if lost else "all were quarantined before"
-        raise UnusableRecording(f"{found} recordings", f"none can be tokenized: {reason}", "see the quarantine table")
+        first = lost[0] if lost else {"reason": "all were quarantined before", "remedy": "see the quarantine table"}
+        reason = f"none can be tokenized: {first['reason']}"
+        raise UnusableRecording(f"{found} recordings", reason, str(first["remedy"]))
     return corpus, pd.DataFrame(lost, columns=list(QuarantineRow.__dataclass_fields__)).astype("string")
 
 
@@ -99,7 +100,7 @@ def fit_tokenizer(
 
     Raises
     ------
-    ConfigError
+    UnusableRecording
         If no recording of the training part can be used.
     """
     set_threads(threads)
@@ -153,9 +154,15 @@ def _corpus(part: str, split: Split, manifests: Mapping[str, Path], sfreq: float
     try:
         return open_segments(chosen, sfreq=sfreq, stage="fit_tokenizer")[0]
     except UnusableRecording as error:
-        raise ConfigError(f"fold {split.fold}, {part}: {error}") from error
+        if part == "validation":
+            logger.warning("nothing to validate on: %s", error)
+            return []
+        raise UnusableRecording(f"{part} of fold {split.fold}", error.reason, error.remedy) from error
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """Card of a saved tokenizer."""
-    return json.loads((folder / "card.json").read_text())
+def write_unfitted(folder: Path, error: UnusableRecording) -> None:
+    """Say in place of a tokenizer why there is none, so that the rest of the study goes on."""
+    facts = {"unusable": {"file": error.file, "reason": error.reason, "remedy": error.remedy}}
+    (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / "card.json").write_text("{}\n")
+    (folder / "model.safetensors").touch()

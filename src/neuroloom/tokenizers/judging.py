@@ -33,9 +33,8 @@ from neuroloom.evaluation.splits import (
     window_parts,
 )
 from neuroloom.evaluation.statistics import bootstrap_ci
-from neuroloom.quarantine import Quarantined
+from neuroloom.quarantine import Quarantined, UnusableRecording
 from neuroloom.records import Array, Recording
-from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.base import Tokenizer, load_tokenizer
 from neuroloom.tokenizers.scores import (
     code_counts,
@@ -48,6 +47,7 @@ from neuroloom.tokenizers.segments import Segments
 from neuroloom.tokenizers.showing import atlas_table, example_tables
 from neuroloom.tokenizers.tokens import TokenSet
 
+FEWEST_NUMBERS = 5  # different ones; fewer are names of classes
 MEASURES = ("correlation", "correlation_null", "spectral_db", "spectral_db_null")
 
 
@@ -238,9 +238,21 @@ def _probe(features_WF: Array, *, target: str, **options: Any) -> ProbeResult:
         return ProbeResult(missing_row(target, str(error)))
 
 
+def numbers_of(labels_W: Array) -> Array:
+    """Labels as numbers, NaN where there is none, if all are numbers and more than a few differ; else as they are."""
+    numbers_W = pd.to_numeric(pd.Series(labels_W), errors="coerce").to_numpy(np.float64)
+    if np.isnan(numbers_W[labels_W != ""]).any() or len(np.unique(numbers_W[labels_W != ""])) < FEWEST_NUMBERS:
+        return labels_W
+    return numbers_W
+
+
+def _known(labels_W: Array) -> Array:
+    return np.isfinite(labels_W) if labels_W.dtype.kind == "f" else labels_W != ""
+
+
 def _labelled(labels_W: Array, participants_W: Array) -> Array:
     """Segments with a label, of participants with enough of them for the published split."""
-    known_W = labels_W != ""
+    known_W = _known(labels_W)
     people, counts = np.unique(participants_W[known_W], return_counts=True)
     return np.flatnonzero(known_W & np.isin(participants_W, people[counts >= 5]))
 
@@ -269,13 +281,14 @@ def _gather(tokenizer: Tokenizer, tokenized: Sequence[Tokenized], split: Split, 
     asked = {"task": np.array(columns["task"]), "event": np.array(columns["event"])}
     asked |= {name: np.array(values) for name, values in labels.items()}
     asked["coin"] = np.array(["heads" if sides[name] else "tails" for name in people_W])
+    asked = {name: numbers_of(values) for name, values in asked.items()}
     return _Windows(
         features={name: np.concatenate(parts) for name, parts in features.items()},
         recordings_W=np.array(columns["recording"]),
         participants_W=people_W,
         sites_W=np.array(columns["site"]),
         starts_W=np.concatenate(starts),
-        labels={name: values for name, values in asked.items() if len(np.unique(values[values != ""])) > 1},
+        labels={name: values for name, values in asked.items() if len(np.unique(values[_known(values)])) > 1},
     )
 
 
@@ -322,13 +335,17 @@ def judge_tokenizer(
     Returns
     -------
     tokenizers, probes, usage, atlas, examples, spectra : DataFrame
+        Empty where no recording of the training or of the test is left.
     """
-    tokenizer = load_tokenizer(folder)
+    try:
+        tokenizer = load_tokenizer(folder)
+    except UnusableRecording:  # there was nothing to fit it on, and the quarantine table says why
+        return (pd.DataFrame(),) * 6
     split = from_json(split_file.read_text(), file=str(split_file), rows=rows)
     tokenized = _open(tokenizer, rows, manifests, tokens, max_segments)
     tested = [one for one in tokenized if one.row.recording in split.test]
     if not tested:
-        raise ConfigError(f"fold {split.fold}: no recording of the test can be tokenized; see the quarantine table")
+        return (pd.DataFrame(),) * 6
     devices = judge_devices(tokenizer, tested, split=split, rng=rng)
     probes = probe_tokens(tokenizer, tokenized, split=split, n_permutations=n_permutations, rng=rng)
     held_out = list(devices.loc[devices["held_out"], "device"])

@@ -24,8 +24,8 @@ SECONDS = 4.0
 def atlas_table(tokenizer: Tokenizer, tested: Sequence[Tokenized]) -> pd.DataFrame:
     """Spectra of the most used codes of the first level, in dB above the mean of all.
 
-    The spectrum of a code is the mean unit spectrum of the signal in the windows of 2 s in which it occurs, weighted
-    by how often; of its own channel where a latent is a channel, else of all sensors.
+    The spectrum of a code is the mean unit spectrum (in dB) of the signal in the windows of 2 s in which it occurs,
+    weighted by how often; of its own channel where a latent is a channel, else of all sensors.
 
     Returns
     -------
@@ -41,13 +41,13 @@ def atlas_table(tokenizer: Tokenizer, tested: Sequence[Tokenized]) -> pd.DataFra
         freqs_F, weights_XK, spectra_XF = _windows(tokenizer, signal_BCT, codes_BLS, one.segments.sfreq)
         if not totals_KF.size:
             totals_KF = np.zeros((size, len(freqs_F)))
-        totals_KF += weights_XK.T @ spectra_XF
+        totals_KF += weights_XK.T @ _db(spectra_XF)  # a mean of dB, so that a few strong rhythms are not all of it
         counts_K += weights_XK.sum(axis=0)
     mean_F = totals_KF.sum(axis=0) / counts_K.sum()
     lines = []
     for code in np.argsort(-counts_K, kind="stable")[:MOST_USED]:
         if counts_K[code]:
-            decibel_F = 10 * np.log10(totals_KF[code] / counts_K[code] / mean_F)
+            decibel_F = totals_KF[code] / counts_K[code] - mean_F
             facts = {"level": 1, "code": int(code), "share": counts_K[code] / counts_K.sum()}
             lines.append(pd.DataFrame({**facts, "frequency": freqs_F, "power_db": decibel_F}))
     return pd.concat(lines, ignore_index=True)

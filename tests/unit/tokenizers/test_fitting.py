@@ -17,7 +17,7 @@ from neuroloom.records import Events
 from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.base import load_tokenizer
 from neuroloom.tokenizers.config import LipcotConfig
-from neuroloom.tokenizers.fitting import copy_weights, fit_tokenizer, open_segments
+from neuroloom.tokenizers.fitting import copy_weights, fit_tokenizer, open_segments, write_unfitted
 from neuroloom.tokenizers.judging import judge_tokenizer
 from neuroloom.tokenizers.tokens import encode_device
 
@@ -152,12 +152,18 @@ def test_a_recording_that_cannot_be_tokenized_gets_a_row_and_the_others_go_on(st
         open_segments(paths[:1], sfreq=SFREQ, stage="encode_tokens")
 
 
-def test_a_fold_without_training_recordings_says_so(study: dict, tmp_path: Path) -> None:
+def test_a_fold_without_training_recordings_leaves_a_reason(study: dict, tmp_path: Path) -> None:
     common = {"config": CONFIG, "sfreq": SFREQ, "folder": tmp_path, "salt": "s", "threads": 1}
-    with pytest.raises(ConfigError, match="fold 0, train"):
+    with pytest.raises(UnusableRecording, match="train of fold 0: none can be tokenized") as error:
         fit_tokenizer(
             rows=study["rows"], manifests={}, split_file=study["split_file"], rng=np.random.default_rng(0), **common
         )
+    write_unfitted(tmp_path, error.value)
+    with pytest.raises(UnusableRecording, match="train of fold 0"):
+        load_tokenizer(tmp_path)
+    nothing = {"manifests": [], "tokens": [], "max_segments": 0, "n_permutations": 20, "rng": np.random.default_rng(0)}
+    tables = judge_tokenizer(folder=tmp_path, rows=study["rows"], split_file=study["split_file"], **nothing)
+    assert [len(table) for table in tables] == [0] * 6
 
 
 def test_imported_weights_need_their_three_files(tmp_path: Path) -> None:
