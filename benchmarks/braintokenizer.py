@@ -1,12 +1,13 @@
 """BrainTokenizer of the published size: encoding and training, against the published way of doing it.
 
-    python benchmarks/braintokenizer.py [--repeats 3]
+    python benchmarks/braintokenizer.py [--repeats 3] [--study results/demo]
 
 The published way, in our own words: all windows at once, weights normalised in every call, torch's padding, a table of
 ones for the counts of codes, losses also when only codes are wanted, single precision, the allocator as it is. Ours:
 blocks of windows, folded weights, kept memory; in fp32 and in bf16. Every variant runs in a process of its own, in
 turn; the fastest of its repeats counts. Random weights and signals. MFU is the share of the matmul peak in the
-variant's precision, which is measured in the same process.
+variant's precision, which is measured in the same process. With a study, its fitted tokenizer says how many codes are
+the same in bf16: random weights have no margin between codes.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from measure import in_own_process, keep, peak_mb
@@ -141,9 +143,35 @@ def training_step(model: Any, signal: Any, positions: Any, types: Any, variant: 
     return step
 
 
+def agreement(study: Path) -> list[dict[str, Any]]:
+    """Share of codes of each level that bf16 does not change, by recording of the test."""
+    import torch
+
+    from neuroloom.artifacts import open_artifact
+    from neuroloom.tokenizers.base import load_tokenizer
+    from neuroloom.tokenizers.segments import Segments
+
+    model: Any = load_tokenizer(study / "tokenize/braintokenizer/fold-0")
+    rows = []
+    for name in json.loads((study / "splits/fold-0.json").read_text())["test"]:
+        if name.endswith("bold"):
+            continue
+        segments = Segments(open_artifact(study / f"preprocess/{name}.manifest.json"), sfreq=model.sfreq, limit=4)
+        signal, n = segments.read(0, len(segments)), len(segments)
+        sensors = (
+            torch.tensor(segments.positions_C6).repeat(n, 1, 1),
+            torch.tensor(segments.sensor_type_C).repeat(n, 1),
+        )
+        one, other = (model.encode(signal, *sensors, precision=p).codes for p in (torch.float32, torch.bfloat16))
+        same = (one == other).float().mean(dim=(0, 1, 2)).tolist()
+        rows.append({"recording": name, **{f"level_{level}": share for level, share in enumerate(same)}})
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--study", type=Path)
     parser.add_argument("--case")
     parser.add_argument("--variant")
     given = parser.parse_args()
@@ -159,6 +187,8 @@ def main() -> None:
             ratios = {"speedup": base["seconds"] / values["seconds"], "memory": values["peak_mb"] / base["peak_mb"]}
             rows.append({"case": case, "variant": variant, **values, **ratios})
     keep(rows, "braintokenizer")
+    if given.study:
+        keep(agreement(given.study), "braintokenizer_bf16")
 
 
 if __name__ == "__main__":

@@ -58,16 +58,23 @@ def score_reconstruction(tokenizer: Tokenizer, segments: Segments) -> Reconstruc
         signals.append(signal_BCT)
         features.append(np.asarray(tokenizer.embed(tokens.codes)))  # what is kept is the codes
     signal_BCT, features_BLSD = np.concatenate(signals), np.concatenate(features)
-    true, null = (
-        _compare(tokenizer, signal_BCT, x, segments) for x in (features_BLSD, elsewhere(tokenizer, features_BLSD))
-    )
+    true = _compare(tokenizer, signal_BCT, features_BLSD, segments)
+    other_BLSD = elsewhere(tokenizer, features_BLSD)
+    null = (float("nan"),) * 2
+    if other_BLSD is not None:
+        null = _compare(tokenizer, signal_BCT, other_BLSD, segments)
     speed = len(segments) * segments.duration / seconds
     return Reconstruction(true[0], null[0], true[1], null[1], speed, len(segments))
 
 
-def elsewhere(tokenizer: Tokenizer, features_BLSD: Array) -> Array:
-    """Features of the segment before, and of the window before: what codes that know nothing would give."""
+def elsewhere(tokenizer: Tokenizer, features_BLSD: Array) -> Array | None:
+    """Features of the segment before, and of the window before: what codes that know nothing would give.
+
+    None where there is only one window of one segment.
+    """
     n_steps = max(round(WINDOW / tokenizer.step), 1)
+    if len(features_BLSD) == 1 and features_BLSD.shape[2] <= n_steps:
+        return None
     return np.roll(np.roll(features_BLSD, 1, axis=0), n_steps, axis=2)
 
 

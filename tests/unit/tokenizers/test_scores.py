@@ -186,3 +186,14 @@ def test_a_segment_has_the_label_that_covers_most_of_it() -> None:
     assert labels == ["rest", "", "left", "", "", "blink"]
     assert segment_labels(recording, starts, 1000, share=0.3) == ["rest", "left", "left", "right", "", "blink"]
     assert segment_labels(SimpleNamespace(sfreq=250.0, events=Events.none()), starts, 1000) == [""] * 6
+
+
+def test_one_window_has_no_other_to_be_its_null() -> None:
+    class Slow:
+        step = 2.0
+
+    features_BLSD = np.arange(6.0).reshape(1, 2, 1, 3)
+    assert elsewhere(Slow(), features_BLSD) is None  # type: ignore[arg-type]
+    two = elsewhere(Slow(), np.concatenate([features_BLSD, -features_BLSD]))  # type: ignore[arg-type]
+    assert two is not None
+    assert np.array_equal(two[0], -features_BLSD[0])
