@@ -4,6 +4,7 @@ from pathlib import Path
 
 from neuroloom.config import RecordingRow
 from neuroloom.jobs import logged
+from neuroloom.manifest import SUFFIX
 from neuroloom.provenance import child_rng
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.tokenizers.config import parse_tokenizer
@@ -17,9 +18,7 @@ with logged(snakemake):
             config=parse_tokenizer(snakemake.params.tokenizer),
             sfreq=snakemake.params.sfreq,
             rows=[RecordingRow(**row) for row in snakemake.params.rows],
-            manifests={
-                Path(path).name.removesuffix(".manifest.json"): Path(path) for path in snakemake.input.manifests
-            },
+            manifests={Path(path).name.removesuffix(SUFFIX): Path(path) for path in snakemake.input.manifests},
             split_file=Path(snakemake.input.split),
             folder=folder,
             salt=snakemake.params.study["name"],

@@ -17,7 +17,7 @@ from neuroloom.config import ConfigError
 from neuroloom.evaluation.leaks import check_apart
 from neuroloom.evaluation.networks import DEFAULT_BUDGET, build_network, train_network
 from neuroloom.evaluation.networks import Budget as Budget
-from neuroloom.evaluation.readout import prepare, unusable
+from neuroloom.evaluation.readout import logistic, prepare, probabilities, unusable
 from neuroloom.evaluation.splits import PARTS
 from neuroloom.evaluation.statistics import merit_of
 from neuroloom.records import Array
@@ -144,13 +144,6 @@ def _choose(task: _Task, name: str, candidates: Sequence[Any], fit: Callable[[An
     return proba_NL, len(candidates), 0, rule
 
 
-def _proba(model: Any, features_WF: Array, n_classes: int) -> Array:
-    """Probabilities of all classes, also of those that training did not have."""
-    proba_WL = np.zeros((len(features_WF), n_classes))
-    proba_WL[:, model.classes_] = model.predict_proba(features_WF)
-    return proba_WL
-
-
 def _majority(task: _Task, budget: Budget, rng: np.random.Generator) -> Outcome:
     share_L = np.bincount(task.y["train"], minlength=task.n_classes) / len(task.y["train"])
     return np.tile(share_L, (len(task.y["test"]), 1)), 0, 0, "shares of the classes in training"
@@ -185,7 +178,7 @@ def _band_power_lda(task: _Task, budget: Budget, rng: np.random.Generator) -> Ou
 
     features = {part: band_power(task.x[part], task.sfreq) for part in PARTS}
     model = make_pipeline(StandardScaler(), _lda(task)).fit(features["train"], task.y["train"])
-    return _proba(model, features["test"], task.n_classes), 1, 0, "Ledoit-Wolf shrinkage, equal priors"
+    return probabilities(model, features["test"], task.n_classes), 1, 0, "Ledoit-Wolf shrinkage, equal priors"
 
 
 def _lda(task: _Task) -> Any:
@@ -227,7 +220,7 @@ def _csp_lda(task: _Task, budget: Budget, rng: np.random.Generator) -> Outcome:
         csp = mne.decoding.CSP(n_components=n_components, reg="ledoit_wolf", log=True)
         with mne.utils.use_log_level("error"):
             model = _lda(task).fit(csp.fit_transform(x["train"], task.y["train"]), task.y["train"])
-            return lambda part: _proba(model, csp.transform(x[part]), task.n_classes)
+            return lambda part: probabilities(model, csp.transform(x[part]), task.n_classes)
 
     return _choose(task, "components", candidates, fit)
 
@@ -281,7 +274,6 @@ def tangent_space(covariance_WCC: Array, reference_CC: Array) -> Array:
 
 
 def _riemann(task: _Task, budget: Budget, rng: np.random.Generator) -> Outcome:
-    from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     covariance = {part: shrunk_covariance(x_WCT) for part, x_WCT in _spatial(task).items()}
@@ -291,10 +283,8 @@ def _riemann(task: _Task, budget: Budget, rng: np.random.Generator) -> Outcome:
     scaled = {part: scaler.transform(tangent_WF) for part, tangent_WF in tangent.items()}
 
     def fit(penalty: float) -> Callable[[str], Array]:
-        strength = 1 / (penalty * len(scaled["train"]))
-        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=300)
-        model.fit(scaled["train"], task.y["train"])
-        return lambda part: _proba(model, scaled[part], task.n_classes)
+        predict, _ = logistic(scaled["train"], task.y["train"], penalty, task.n_classes)
+        return lambda part: predict(scaled[part])
 
     return _choose(task, "penalty", budget.penalties, fit)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -161,7 +162,7 @@ def _path(x_WF: Array, y_W: Array, data: Data, settings: ProbeSettings) -> list[
     """A fitted probe for each penalty."""
     if data.classes is None:
         return [(penalty, _ridge(x_WF, y_W, penalty), False) for penalty in settings.penalties]
-    return [(penalty, *_logistic(x_WF, y_W, penalty, data.n_outputs)) for penalty in settings.penalties]
+    return [(penalty, *logistic(x_WF, y_W, penalty, data.n_outputs)) for penalty in settings.penalties]
 
 
 def _ridge(x_WF: Array, y_W: Array, penalty: float) -> Predict:
@@ -171,7 +172,8 @@ def _ridge(x_WF: Array, y_W: Array, penalty: float) -> Predict:
     return lambda other_WF: model.predict(other_WF)[:, None]
 
 
-def _logistic(x_WF: Array, y_W: Array, penalty: float, n_classes: int) -> tuple[Predict, bool]:
+def logistic(x_WF: Array, y_W: Array, penalty: float, n_classes: int) -> tuple[Predict, bool]:
+    """Logistic regression of balanced classes: what predicts probabilities, and whether the fit did not converge."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=1 / (penalty * len(x_WF)), class_weight="balanced", max_iter=MAX_ITER)
@@ -179,12 +181,14 @@ def _logistic(x_WF: Array, y_W: Array, penalty: float, n_classes: int) -> tuple[
         warnings.simplefilter("ignore")  # of convergence, which the note tells
         model.fit(x_WF, y_W)
 
-    def predict(other_WF: Array) -> Array:
-        proba_WL = np.zeros((len(other_WF), n_classes))
-        proba_WL[:, model.classes_] = model.predict_proba(other_WF)
-        return proba_WL
+    return lambda other_WF: probabilities(model, other_WF, n_classes), bool(np.max(model.n_iter_) >= MAX_ITER)
 
-    return predict, bool(np.max(model.n_iter_) >= MAX_ITER)
+
+def probabilities(model: Any, features_WF: Array, n_classes: int) -> Array:
+    """Probabilities of all classes (W, L) by a model of scikit-learn's, also of those that training did not have."""
+    proba_WL = np.zeros((len(features_WF), n_classes))
+    proba_WL[:, model.classes_] = model.predict_proba(features_WF)
+    return proba_WL
 
 
 def _majority(data: Data, fold: int) -> Array:

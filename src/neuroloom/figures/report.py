@@ -129,7 +129,7 @@ def render_report(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text())
     recordings, quarantine = tables["recordings"], tables["quarantine"]
-    lost = [quarantine, *(tables[name] for name in ("token_quarantine",) if name in tables)]
+    lost = [tables[name] for name in ("quarantine", "token_quarantine") if name in tables]
     shown = worst_first(tables)[: config.report.max_figures]
     return template.render(
         name=config.study.name,

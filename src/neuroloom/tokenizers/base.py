@@ -6,6 +6,7 @@ A tokenizer lives in `neuroloom.tokenizers.<kind>`, which names its class `TOKEN
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,8 +16,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from neuroloom.quarantine import UnusableRecording
-from neuroloom.schema import ConfigError
+from neuroloom.schema import ConfigError, Frozen
 from neuroloom.tokenizers.segments import Segments
+
+WEIGHTS, SETTINGS = "model.safetensors", "config.json"  # of a saved tokenizer
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,12 @@ class Tokenizer(Protocol):
         """Back from a folder that `save` wrote."""
 
 
+def write_settings(folder: Path, *, kind: str, sfreq: float, config: Frozen) -> None:
+    """What a tokenizer is loaded with, beside its weights."""
+    settings = {"kind": kind, "sfreq": sfreq, "config": config.model_dump()}
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+
+
 def tokenizer_class(kind: str) -> type[Tokenizer]:
     """The class of a kind of tokenizer."""
     return import_module(f"neuroloom.tokenizers.{kind}").TOKENIZER
@@ -91,9 +100,7 @@ def kind_of(folder: Path) -> str:
     UnusableRecording
         If there was nothing to fit it on.
     """
-    import json
-
-    path = folder / "config.json"
+    path = folder / SETTINGS
     if not path.exists():
         raise ConfigError(f"{folder}: no tokenizer there (no config.json); name the folder that fit_tokenizer wrote")
     settings = json.loads(path.read_text())

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neuroloom.tokenizers.base import Tokens
+from neuroloom.tokenizers.base import SETTINGS, WEIGHTS, Tokens, write_settings
 from neuroloom.tokenizers.config import BrainTokenizerConfig
 from neuroloom.tokenizers.official import config_of, load_strictly, to_ours
 from neuroloom.tokenizers.quantize import ResidualQuantizer
@@ -33,7 +33,6 @@ from neuroloom.tokenizers.starting import start_weights
 
 WAVEFORMS = 256  # one-sensor windows that are encoded at once: what fits into the caches
 PUBLISHED_SFREQ = 256.0
-WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 
 class BrainTokenizer(nn.Module):
@@ -249,8 +248,7 @@ class BrainTokenizer(nn.Module):
 
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
-        settings = {"kind": "braintokenizer", "sfreq": self.sfreq, "config": self.config.model_dump()}
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+        write_settings(folder, kind="braintokenizer", sfreq=self.sfreq, config=self.config)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -18,14 +18,17 @@ from neuroloom.artifacts import open_artifact
 from neuroloom.config import RecordingRow
 from neuroloom.evaluation.contamination import seen_subjects
 from neuroloom.evaluation.splits import Split, from_json
+from neuroloom.manifest import SUFFIX
 from neuroloom.quarantine import Quarantined, QuarantineRow, UnusableRecording
 from neuroloom.schema import ConfigError
-from neuroloom.tokenizers.base import tokenizer_class
+from neuroloom.tokenizers.base import SETTINGS, WEIGHTS, tokenizer_class
 from neuroloom.tokenizers.config import BrainTokenizerConfig, LipcotConfig
 from neuroloom.tokenizers.segments import Segments
 from neuroloom.training.processes import set_threads
 
 logger = logging.getLogger(__name__)
+CARD = "card.json"
+FILES = (WEIGHTS, SETTINGS, CARD)  # of a fitted tokenizer
 
 
 def open_segments(
@@ -57,7 +60,7 @@ def open_segments(
         except Quarantined as error:
             logger.info("%s was quarantined by %s", error.row.recording, error.row.stage)
         except UnusableRecording as error:
-            name = manifest.name.removesuffix(".manifest.json")
+            name = manifest.name.removesuffix(SUFFIX)
             lost.append(asdict(QuarantineRow(name, stage, error.file, error.reason, error.remedy)))
             logger.warning("left out: %s", error)
     if not corpus:
@@ -122,7 +125,7 @@ def fit_tokenizer(
         "salt": salt,
         "seen_subjects": seen_subjects([row for row in rows if row.recording in names], salt=salt),
     }
-    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
 
 
 @contextmanager
@@ -142,10 +145,10 @@ def copy_weights(source: Path, folder: Path) -> None:
     """Put imported weights (`neuroloom import-weights`) in the place of trained ones."""
     import shutil
 
-    missing = [name for name in ("model.safetensors", "config.json", "card.json") if not (source / name).exists()]
+    missing = [name for name in FILES if not (source / name).exists()]
     if missing:
         raise ConfigError(f"{source}: no {', '.join(missing)}; make the folder with neuroloom import-weights")
-    for name in ("model.safetensors", "config.json", "card.json"):
+    for name in FILES:
         shutil.copy(source / name, folder / name)
 
 
@@ -163,6 +166,6 @@ def _corpus(part: str, split: Split, manifests: Mapping[str, Path], sfreq: float
 def write_unfitted(folder: Path, error: UnusableRecording) -> None:
     """Say in place of a tokenizer why there is none, so that the rest of the study goes on."""
     facts = {"unusable": {"file": error.file, "reason": error.reason, "remedy": error.remedy}}
-    (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (folder / "card.json").write_text("{}\n")
-    (folder / "model.safetensors").touch()
+    (folder / SETTINGS).write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / CARD).write_text("{}\n")
+    (folder / WEIGHTS).touch()

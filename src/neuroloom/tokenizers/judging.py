@@ -7,10 +7,10 @@ optimism.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from neuroloom.evaluation.splits import (
     window_parts,
 )
 from neuroloom.evaluation.statistics import bootstrap_ci
+from neuroloom.manifest import SUFFIX
 from neuroloom.quarantine import Quarantined, UnusableRecording
 from neuroloom.records import Array, Recording
 from neuroloom.tokenizers.base import Tokenizer, load_tokenizer
@@ -71,9 +72,9 @@ class Tokenized:
     recording: Recording
     tokens: TokenSet
 
-    @property
+    @cached_property
     def codes_NLSQ(self) -> Array:
-        """Its own codes."""
+        """Its own codes, read once."""
         return self.tokens.codes_of(self.row.recording)
 
     @property
@@ -83,7 +84,7 @@ class Tokenized:
 
 
 def judge_devices(
-    tokenizer: Tokenizer, tested: Sequence[Tokenized], *, split: Split, rng: np.random.Generator
+    tokenizer: Tokenizer, tested: Sequence[Tokenized], *, trained: Collection[str], rng: np.random.Generator
 ) -> pd.DataFrame:
     """One row for each device: what comes back of participants that were not trained on, and what it costs.
 
@@ -92,8 +93,8 @@ def judge_devices(
     tokenizer : Tokenizer
     tested : sequence of Tokenized
         Recordings of the test.
-    split : Split
-        Says which devices were never trained on.
+    trained : collection of str
+        Devices that have recordings in training or validation.
     rng : np.random.Generator
 
     Returns
@@ -102,7 +103,6 @@ def judge_devices(
         dataset, device, held_out, n_recordings, n_participants, n_segments; correlation and spectral_db with interval
         over participants and null; usage and perplexity of each level; bits per second; encode_speed.
     """
-    trained = {name for part in ("train", "validation") for name in split.recordings(part)}
     lines = [
         {
             "dataset": one.row.study,
@@ -120,7 +120,7 @@ def judge_devices(
             {
                 "dataset": part["dataset"].iloc[0],
                 "device": device,
-                "held_out": not any(_is_of(name, str(device)) for name in trained),
+                "held_out": device not in trained,
                 "n_recordings": len(part),
                 "n_participants": part["participant"].nunique(),
                 "n_segments": int(part["n_segments"].sum()),
@@ -130,12 +130,6 @@ def judge_devices(
             }
         )
     return pd.DataFrame(rows)
-
-
-def _is_of(recording: str, device: str) -> bool:
-    study, site, modality = device.split("-")
-    parts = recording.split("_")
-    return parts[0] == study and parts[1] == site and parts[-1] == modality
 
 
 def _averages(part: pd.DataFrame, rng: np.random.Generator) -> dict[str, float]:
@@ -346,7 +340,9 @@ def judge_tokenizer(
     tested = [one for one in tokenized if one.row.recording in split.test]
     if not tested:
         return (pd.DataFrame(),) * 6
-    devices = judge_devices(tokenizer, tested, split=split, rng=rng)
+    seen = {*split.train, *split.validation}
+    trained = {device_of(row) for row in rows if row.recording in seen}
+    devices = judge_devices(tokenizer, tested, trained=trained, rng=rng)
     probes = probe_tokens(tokenizer, tokenized, split=split, n_permutations=n_permutations, rng=rng)
     held_out = list(devices.loc[devices["held_out"], "device"])
     shown = example_tables(tokenizer, tested, held_out=held_out)
@@ -362,7 +358,7 @@ def _open(
         with suppress(Quarantined):
             token_set = TokenSet.from_artifact(open_artifact(path, kind="tokens"))
             sets |= dict.fromkeys(token_set.recordings, token_set)
-    by_name = {path.name.removesuffix(".manifest.json"): path for path in manifests}
+    by_name = {path.name.removesuffix(SUFFIX): path for path in manifests}
     found = []
     for row in rows:
         if row.recording in sets:

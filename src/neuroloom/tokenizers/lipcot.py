@@ -18,7 +18,7 @@ import numpy as np
 from neuroloom.config import ConfigError
 from neuroloom.manifest import ArtifactError
 from neuroloom.records import Array
-from neuroloom.tokenizers.base import Tokens
+from neuroloom.tokenizers.base import SETTINGS, WEIGHTS, Tokens, write_settings
 from neuroloom.tokenizers.burg import burg, lipcot_features, lipcot_inverse, power_response
 from neuroloom.tokenizers.config import LipcotConfig
 from neuroloom.tokenizers.segments import Segments
@@ -27,7 +27,6 @@ __all__ = ["TOKENIZER", "Lipcot", "burg", "lipcot_features", "lipcot_inverse"]
 
 BYTES_AT_ONCE = 1 << 25
 JOIN = 8  # steps are faded into each other over this part of a step
-WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 
 class Lipcot:
@@ -226,8 +225,7 @@ class Lipcot:
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {"codebook": self._fitted(), "mean": self._mean_D, "scale": self._scale_D}
         save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, folder / WEIGHTS)
-        settings = {"kind": "lipcot", "sfreq": self.sfreq, "config": self.config.model_dump()}
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+        write_settings(folder, kind="lipcot", sfreq=self.sfreq, config=self.config)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

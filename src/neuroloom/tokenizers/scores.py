@@ -79,10 +79,7 @@ def elsewhere(tokenizer: Tokenizer, features_BLSD: Array) -> Array | None:
 
 
 def _compare(tokenizer: Tokenizer, signal_BCT: Array, features_BLSD: Array, segments: Segments) -> tuple[float, float]:
-    n_segments = len(signal_BCT)
-    positions_BC6 = np.repeat(segments.positions_C6[None], n_segments, axis=0)
-    sensor_type_BC = np.repeat(segments.sensor_type_C[None], n_segments, axis=0)
-    made_BCT = np.asarray(tokenizer.decode(features_BLSD, positions_BC6, sensor_type_BC))
+    made_BCT = np.asarray(tokenizer.decode(features_BLSD, *segments.sensors(len(signal_BCT))))
     made_BCT = made_BCT.reshape(*signal_BCT.shape[:2], -1)  # windows follow one another
     signal_BCT = signal_BCT[..., : made_BCT.shape[-1]]
     return (
@@ -163,6 +160,12 @@ def code_usage(counts: Sequence[Array], *, tokens_per_second: float) -> dict[str
     }
 
 
+def count_rows(codes_NX: Array, size: int) -> Array:
+    """How often each code occurs in each row: (N, X) to (N, K)."""
+    cells_NX = codes_NX.astype(np.int64) + size * np.arange(len(codes_NX))[:, None]
+    return np.bincount(cells_NX.ravel(), minlength=size * len(codes_NX)).reshape(len(codes_NX), size)
+
+
 def token_features(codes_NLSQ: Array, tokenizer: Tokenizer) -> dict[str, Array]:
     """What a probe reads of each segment, of the same length for any montage.
 
@@ -179,12 +182,11 @@ def token_features(codes_NLSQ: Array, tokenizer: Tokenizer) -> dict[str, Array]:
         latents and steps (N, 2 D).
     """
     n_segments = len(codes_NLSQ)
-    shares = []
-    for level, size in enumerate(tokenizer.codebook_sizes):
-        codes_NX = codes_NLSQ[..., level].reshape(n_segments, -1)
-        offset_N1 = size * np.arange(n_segments)[:, None]
-        counts = np.bincount((codes_NX + offset_N1).ravel(), minlength=size * n_segments).reshape(n_segments, size)
-        shares.append(counts / codes_NX.shape[1])
+    rows_NXQ = codes_NLSQ.reshape(n_segments, -1, codes_NLSQ.shape[-1])
+    shares = [
+        count_rows(rows_NXQ[..., level], size) / rows_NXQ.shape[1]
+        for level, size in enumerate(tokenizer.codebook_sizes)
+    ]
     means = []
     for first in range(0, n_segments, 64):
         features = np.asarray(tokenizer.embed(codes_NLSQ[first : first + 64])).astype(np.float64)

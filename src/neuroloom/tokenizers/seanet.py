@@ -87,10 +87,6 @@ class SkipLstm(nn.Module):
         return ((self.folded or self.lstm)(x_TBC)[0] + x_TBC).permute(1, 2, 0)
 
 
-def _elu() -> nn.ELU:
-    return nn.ELU()
-
-
 class SeanetEncoder(nn.Module):
     """Waveforms to frames: (B, 1, T) to (B, embed_dim, T / product of ratios).
 
@@ -111,9 +107,9 @@ class SeanetEncoder(nn.Module):
         layers: list[nn.Module] = [NormedConv(1, n_filters, kernel_size)]
         width = n_filters
         for ratio in reversed(ratios):
-            layers += [ResidualBlock(width), _elu(), NormedConv(width, 2 * width, 2 * ratio, stride=ratio)]
+            layers += [ResidualBlock(width), nn.ELU(), NormedConv(width, 2 * width, 2 * ratio, stride=ratio)]
             width *= 2
-        layers += [SkipLstm(width), _elu(), NormedConv(width, embed_dim, last_kernel_size)]
+        layers += [SkipLstm(width), nn.ELU(), NormedConv(width, embed_dim, last_kernel_size)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x_BCT: Tensor) -> Tensor:
@@ -132,9 +128,9 @@ class SeanetDecoder(nn.Module):
         layers: list[nn.Module] = [NormedConv(embed_dim, width, kernel_size), SkipLstm(width)]
         for ratio in ratios:
             up = NormedConv(width, width // 2, 2 * ratio, stride=ratio, transposed=True)
-            layers += [_elu(), up, ResidualBlock(width // 2)]
+            layers += [nn.ELU(), up, ResidualBlock(width // 2)]
             width //= 2
-        layers += [_elu(), NormedConv(width, 1, last_kernel_size)]
+        layers += [nn.ELU(), NormedConv(width, 1, last_kernel_size)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x_BCT: Tensor) -> Tensor:

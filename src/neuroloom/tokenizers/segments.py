@@ -131,6 +131,10 @@ class Segments:
         """Number of segments."""
         return len(self.window_N)
 
+    def sensors(self, count: int) -> tuple[Array, Array]:
+        """Positions (count, C, 6) and types (count, C) of the sensors, once for each segment of a batch."""
+        return np.repeat(self.positions_C6[None], count, axis=0), np.repeat(self.sensor_type_C[None], count, axis=0)
+
     def read(self, first: int, count: int = 1) -> Array:
         """Segments `first` to `first + count`, prepared.
 

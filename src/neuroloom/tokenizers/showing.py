@@ -11,7 +11,7 @@ import pandas as pd
 from neuroloom.evaluation.splits import device_of
 from neuroloom.records import Array
 from neuroloom.tokenizers.base import Tokenizer
-from neuroloom.tokenizers.scores import WINDOW, unit_spectrum
+from neuroloom.tokenizers.scores import WINDOW, count_rows, unit_spectrum
 from neuroloom.tokenizers.tokens import encode_segments
 
 if TYPE_CHECKING:
@@ -65,10 +65,8 @@ def _windows(tokenizer: Tokenizer, signal_BCT: Array, codes_BLS: Array, sfreq: f
     if not own:
         spectra_BCWF = spectra_BCWF.mean(axis=1, keepdims=True)
         codes_BLWX = codes_BLWX.transpose(0, 2, 1, 3).reshape(len(codes_BLS), 1, n_windows, -1)
-    codes_XY = codes_BLWX.reshape(-1, codes_BLWX.shape[-1]).astype(np.int64)
-    size = tokenizer.codebook_sizes[0]
-    counts = np.bincount((codes_XY + size * np.arange(len(codes_XY))[:, None]).ravel(), minlength=size * len(codes_XY))
-    return freqs_F, counts.reshape(len(codes_XY), size).astype(float), spectra_BCWF.reshape(-1, len(freqs_F))
+    counts_XK = count_rows(codes_BLWX.reshape(-1, codes_BLWX.shape[-1]), tokenizer.codebook_sizes[0])
+    return freqs_F, counts_XK.astype(float), spectra_BCWF.reshape(-1, len(freqs_F))
 
 
 def example_tables(
@@ -105,10 +103,8 @@ def example_tables(
 
 
 def _first_segment(tokenizer: Tokenizer, one: Tokenized) -> tuple[Array, Array]:
-    segments = one.segments
-    signal_BCT, tokens = encode_segments(tokenizer, segments, 0, 1)
-    positions_BC6, sensor_type_BC = segments.positions_C6[None].copy(), segments.sensor_type_C[None].copy()
-    made = np.asarray(tokenizer.decode(tokenizer.embed(tokens.codes), positions_BC6, sensor_type_BC))
+    signal_BCT, tokens = encode_segments(tokenizer, one.segments, 0, 1)
+    made = np.asarray(tokenizer.decode(tokenizer.embed(tokens.codes), *one.segments.sensors(1)))
     made_CT = made.reshape(signal_BCT.shape[1], -1)
     return signal_BCT[0, :, : made_CT.shape[1]], made_CT
 

@@ -115,7 +115,9 @@ class TokenStream:
     def __init__(self, tokenizer: Tokenizer, corpus: Sequence[Segments], *, overlap: float = 0.0) -> None:
         self._tokenizer, self._corpus, self._overlap = tokenizer, corpus, overlap
         self._first = np.cumsum([0, *map(len, corpus)])
-        shapes = np.array([_codes(tokenizer, segments, 0, 1, overlap).shape[1:] for segments in corpus])
+        # the shape follows from the number of sensors: one segment of each is encoded to see it
+        by_shape = {(segments.n_channels, segments.n_times): segments for segments in corpus}
+        shapes = np.array([_codes(tokenizer, segments, 0, 1, overlap).shape[1:] for segments in by_shape.values()])
         self.shape = (int(self._first[-1]), *(int(size) for size in shapes.max(axis=0)))
 
     def __getitem__(self, key: Any) -> Array:
@@ -136,9 +138,7 @@ def encode_segments(
 ) -> tuple[Array, Tokens]:
     """Some segments of a recording (count, C, T), and their tokens."""
     signal_BCT = segments.read(first, count)
-    positions_BC6 = np.broadcast_to(segments.positions_C6, (count, *segments.positions_C6.shape))
-    sensor_type_BC = np.broadcast_to(segments.sensor_type_C, (count, len(segments.sensor_type_C)))
-    return signal_BCT, tokenizer.encode(signal_BCT, positions_BC6.copy(), sensor_type_BC.copy(), overlap)
+    return signal_BCT, tokenizer.encode(signal_BCT, *segments.sensors(count), overlap)
 
 
 def batches(segments: Segments) -> Iterator[tuple[int, int]]:

@@ -58,6 +58,9 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.signal_BCT)
 
+    def sensors(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([self.positions_C6] * count), np.stack([self.sensor_type_C] * count)
+
     def read(self, first: int, count: int = 1) -> np.ndarray:
         return self.signal_BCT[first : first + count]
 

@@ -27,10 +27,14 @@ class Pieces:
         self.positions_C6 = rng.normal(size=(n_channels, 6)).astype(np.float32)
         self.sensor_type_C = np.zeros(n_channels, np.int64)
         self.recording, self.sfreq = name, SFREQ
+        self.n_channels, self.n_times = self.signal_BCT.shape[1:]
         self.start_N = 128 * (np.arange(n_segments) + seed)
 
     def __len__(self) -> int:
         return len(self.signal_BCT)
+
+    def sensors(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([self.positions_C6] * count), np.stack([self.sensor_type_C] * count)
 
     def read(self, first: int, count: int = 1) -> np.ndarray:
         assert count <= AT_ONCE
