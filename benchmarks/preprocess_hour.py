@@ -66,7 +66,8 @@ def ours(path: Path, *, ocular: str = "none") -> None:
         attrs = {**recording.attrs(), "sha256": file_digest(*source_files(path))}
         write_artifact(Path(folder, "a.zarr"), "recording", arrays=recording.arrays(), attrs=attrs, window=10 * SFREQ)
         recording = Recording.from_artifact(open_artifact(Path(folder, "a.zarr")))
-        config = MeegConfig(l_freq=BAND[0], h_freq=BAND[1], sfreq=NEW_SFREQ, ocular=ocular, uncorrelated=None)
+        steps = {"ocular": ocular, "muscle": ocular, "uncorrelated": None}
+        config = MeegConfig(l_freq=BAND[0], h_freq=BAND[1], sfreq=NEW_SFREQ, **steps)
         rng = np.random.default_rng(0)
         clean, qc = preprocess_meeg(recording=recording, config=config, window=10.0, file=str(path), rng=rng)
         if set(qc.bads) != set(BADS):

@@ -9,6 +9,7 @@ from neuroloom.config import MODALITIES, ConfigError, parse_config
 from neuroloom.evaluation.splits import device_of, split_subjects
 from neuroloom.provenance import source_digest
 from neuroloom.study.rows import source_of, study_rows
+from neuroloom.study.site_files import SITE_FILES, empty_rooms_of, head_files_of
 
 CONFIG = parse_config(config)
 RESULTS = f"results/{CONFIG.study.name}"
@@ -80,8 +81,18 @@ def get_raw(wildcards):
 
 
 def get_source(wildcards):
-    """Facts about the dataset of one recording."""
-    return source_of(get_row(wildcards), CONFIG).model_dump()
+    """Facts about the dataset of one recording; files of its site are inputs of the rules that read them."""
+    return source_of(get_row(wildcards), CONFIG).model_dump(exclude=SITE_FILES)
+
+
+def get_empty_room(wildcards):
+    """Recording of the empty room for one MEG recording, if its study names one and it can be of use."""
+    return empty_rooms_of(get_row(wildcards), CONFIG)
+
+
+def get_head_files(wildcards):
+    """What says where the head was in one MEG recording: its own file, and a table if its study names one."""
+    return head_files_of(get_row(wildcards), CONFIG)
 
 
 def recordings(*modalities):

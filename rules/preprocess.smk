@@ -2,6 +2,8 @@ rule preprocess_meeg:
     """Take scanner, room, mains, eyes and bad channels out of one EEG or MEG recording, and resample it."""
     input:
         manifest=f"{RESULTS}/ingest/{{recording}}.manifest.json",
+        empty_room=get_empty_room,
+        head=get_head_files,
     output:
         store=directory(f"{RESULTS}/preprocess/{{recording}}.zarr"),
         manifest=f"{RESULTS}/preprocess/{{recording}}.manifest.json",
@@ -23,7 +25,7 @@ rule preprocess_meeg:
         meeg=CONFIG.preprocess.meeg.model_dump(),
         window=CONFIG.ingest.window,
         seed=CONFIG.study.seed,
-        source=source_digest("neuroloom.signals.preprocess", "neuroloom.figures.meeg_qc"),
+        source=source_digest("neuroloom.signals.preprocess", "neuroloom.signals.site", "neuroloom.figures.meeg_qc"),
     message:
         "preprocess {wildcards.recording}"
     script:

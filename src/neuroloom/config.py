@@ -25,6 +25,11 @@ MODALITIES: tuple[Modality, ...] = ("eeg", "meg", "bold")
 ENVIRONMENT_DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
+def fill_environment(text: str) -> str:
+    """A path with environment variables filled in, as in a shell: `${NAME:-default}`."""
+    return ENVIRONMENT_DEFAULT.sub(lambda found: os.environ.get(found[1], found[2]), text)
+
+
 class StudyConfig(Frozen):
     """What is run and where its recordings are."""
 
@@ -40,7 +45,7 @@ class StudyConfig(Frozen):
     @property
     def root_path(self) -> str:
         """`root` with environment variables filled in, as in a shell: `${NAME:-default}`."""
-        return ENVIRONMENT_DEFAULT.sub(lambda m: os.environ.get(m[1], m[2]), self.root)
+        return fill_environment(self.root)
 
 
 class SimulatedSite(Frozen):
@@ -130,6 +135,18 @@ class SourceConfig(Frozen):
     scanner_t_r: float | None = Field(
         None, gt=0, description="EEG was recorded in a scanner with this repetition time, s; its artefacts are removed."
     )
+    empty_room: str | None = Field(
+        None,
+        description="Recording of the empty MEG room, a path below study.root (${VAR:-default} is filled in); `bids`: "
+        "what the sidecar names, or the one of sub-emptyroom that is closest in time. Projections are learnt from it "
+        "where coils allow nothing better.",
+    )
+    head_positions: str = Field(
+        "auto",
+        description="Where the head was during MEG, which signal space separation follows; auto: from continuous HPI, "
+        "where a FIF file has it; none; or a table (.pos) below study.root, in which {stem} is the recording's file "
+        "name without its ending.",
+    )
 
 
 class IngestConfig(Frozen):
@@ -188,6 +205,9 @@ class MeegConfig(Frozen):
     )
     ocular_correlation: float = Field(
         0.5, gt=0, le=1, description="A component that goes this closely with EOG or frontal electrodes is of the eyes."
+    )
+    muscle: Literal["ica", "none"] = Field(
+        "ica", description="Take muscle out of EEG above 15 Hz, while it is heard, by the same independent components."
     )
     burst_z: float | None = Field(
         6.0,

@@ -19,7 +19,7 @@ LETTERS: dict[str, str] = {
     "E": "events",
     "Q": "quantizers",
     "R": "resamples or permutations",
-    "K": "codebook entries",
+    "K": "codebook entries, or components",
     "L": "latent sources, or classes of labels",
     "D": "embedding",
     "P": "parcels",

@@ -51,7 +51,8 @@ def scored(config: Config, study: Path, modality: str) -> tuple[Recording, dict[
 @pytest.mark.parametrize("modality", ["eeg", "meg"])
 def test_every_bound_is_met(config: Config, study: Path, modality: str) -> None:
     _, found = scored(config, study, modality)
-    expected = {"interference", "dipole"} if modality == "meg" else {"blink", "alpha", "gradient", "cardiac", "erd"}
+    eeg = {"blink", "alpha", "muscle", "muscle_r", "muscle_alpha", "gradient", "cardiac", "erd"}
+    expected = {"interference", "dipole"} if modality == "meg" else eeg
     assert expected <= set(found)
     missed = {what: value for what, value in found.items() if not BOUNDS[what].met(value) and what not in NOT_MET}
     assert missed == {}

@@ -14,10 +14,11 @@ from neuroloom.dims import UNITS
 from neuroloom.records import Recording
 from neuroloom.signals.filters import apply_kernel, design_kernel
 from neuroloom.signals.ingest import head_locations
-from neuroloom.signals.magnetic import MagneticFit, fit_magnetic, hfc_matrix
+from neuroloom.signals.magnetic import MagneticFit, fit_magnetic
 from neuroloom.signals.magnetic_bads import find_meg_bads
 from neuroloom.signals.magnetic_scores import dipole_change, interference_drop
 from neuroloom.signals.maxwell import calibrated_info, coil_info, maxwell_matrix, tsss
+from neuroloom.signals.projections import hfc_matrix
 from neuroloom.study.interference import (
     dipole_course,
     dipole_topography,

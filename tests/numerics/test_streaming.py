@@ -12,7 +12,7 @@ from neuroloom.signals import preprocess, scanner
 from neuroloom.signals.preprocess import preprocess_meeg
 from neuroloom.signals.streams import Stream
 
-CONFIG = MeegConfig(mantissa_bits=None, ocular="none")
+CONFIG = MeegConfig(mantissa_bits=None, ocular="none", muscle="none")
 T_R = 1.5
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from neuroloom.records import Array, Recording
 from neuroloom.signals.bads import robust_z
-from neuroloom.signals.magnetic import COILS, COILS_PER_FIELD, centred, good_picks
+from neuroloom.signals.coils import COILS, centred, good_picks
 from neuroloom.signals.maxwell import Expansion, coil_info, plan_expansion
+from neuroloom.signals.projections import COILS_PER_FIELD
 
 SAMPLES_PER_CHANNEL = 5
 BADS_SECONDS = 20.0  # of pieces of 5 s; MNE finds the expansion anew for each

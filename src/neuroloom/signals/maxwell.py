@@ -284,6 +284,8 @@ class TsssCleaned:
         s.
     st_correlation : float
         From which a common component is taken out.
+    rebuild : bool
+        Whether coils are given the inner field; else the good ones only lose what is common.
     """
 
     source: Any
@@ -291,6 +293,7 @@ class TsssCleaned:
     plan: Expansion
     st_duration: float = 10.0
     st_correlation: float = 0.98
+    rebuild: bool = True
     _kept: dict[int, Array] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -339,8 +342,9 @@ class TsssCleaned:
         inner_CT = plan.inner_CC @ good_CT
         left_CT = good_CT - inner_CT[plan.is_good] - (plan.outer_CC @ good_CT)[plan.is_good]
         common_TH = common_courses(inner_CT[plan.is_good], left_CT, self.st_correlation)
+        part_CT, picks = (inner_CT, plan.picks) if self.rebuild else (good_CT, plan.picks[plan.is_good])
         cleaned_CT = piece_CT.copy()
-        cleaned_CT[plan.picks] = inner_CT - (inner_CT @ common_TH) @ common_TH.T
+        cleaned_CT[picks] = part_CT - (part_CT @ common_TH) @ common_TH.T
         return cleaned_CT
 
 

@@ -15,7 +15,9 @@ import numpy as np
 from neuroloom.config import MeegConfig
 from neuroloom.records import BRAIN, Array, Recording
 from neuroloom.signals.channels import interpolation_matrix
+from neuroloom.signals.components import Components, find_components
 from neuroloom.signals.magnetic import fit_magnetic
+from neuroloom.signals.muscle import MuscleFit, fit_muscle
 from neuroloom.signals.ocular import fit_ocular
 
 MIN_GOOD_TO_INTERPOLATE = 4
@@ -36,12 +38,15 @@ class Mixing:
         Correlation of each removed component with its eye channel.
     notes : list of str
         What was done, what could not be done, and why.
+    muscle : MuscleFit
+        What is to be taken out before, which is no matrix: it changes with time.
     """
 
     matrix_CC: Array
     status: list[str]
     ocular: list[float]
     notes: list[str]
+    muscle: MuscleFit
 
 
 def fit_mixing(
@@ -77,7 +82,11 @@ def fit_mixing(
         calibration=files.get("calibration"),
         cross_talk=files.get("cross_talk"),
     )
-    eyes = fit_ocular(recording, pieces, bads, config=config, seed=int(rng.integers(2**31)))
+    seed = int(rng.integers(2**31))
+    components = _components(recording, pieces, bads, config=config, seed=seed)
+    eyes = fit_ocular(recording, pieces, bads, components, config=config)
+    wanted = components if config.muscle == "ica" else components.only([])
+    muscle = fit_muscle(recording, pieces, wanted, taken=eyes.chosen, h_freq=config.h_freq)
     matrix_CC = eyes.matrix_CC if room.matrix_CC is None else eyes.matrix_CC @ room.matrix_CC
     rebuilt = list(room.rebuilt)
     if config.interpolate:
@@ -87,7 +96,19 @@ def fit_mixing(
     if config.reference == "average":
         matrix_CC = average_reference(recording, status) @ matrix_CC
     notes = [room.note] if len(recording.picks("mag", "grad")) else []
-    return Mixing(matrix_CC, status, eyes.correlations, [note for note in (*notes, eyes.note) if note])
+    notes += [components.note, eyes.note, muscle.note]
+    return Mixing(matrix_CC, status, eyes.correlations, [note for note in notes if note], muscle)
+
+
+def _components(
+    recording: Recording, pieces: Sequence[Array], bads: dict[str, str], *, config: MeegConfig, seed: int
+) -> Components:
+    """One decomposition, for eyes and muscle."""
+    if "ica" not in (config.ocular, config.muscle):
+        return Components.none(
+            np.array([at for at in recording.picks("eeg") if recording.ch_names[at] not in bads], int)
+        )
+    return find_components(recording, pieces, bads, fast=config.muscle == "ica", seed=seed)
 
 
 def interpolation(recording: Recording, bads: list[str]) -> tuple[Array, list[str]]:

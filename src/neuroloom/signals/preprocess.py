@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -15,10 +16,14 @@ from neuroloom.config import MeegConfig
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import BRAIN, Array, Recording, Signal
 from neuroloom.signals.bads import find_bads
+from neuroloom.signals.empty_room import EmptyRoom
 from neuroloom.signals.filters import design_kernel, detect_line_freq, line_ratio, welch_psd, window_sd
+from neuroloom.signals.magnetic import MagneticFit, choose_method, fit_magnetic
 from neuroloom.signals.magnetic_bads import find_meg_bads
 from neuroloom.signals.maxwell import tsss
-from neuroloom.signals.mixing import Mixing, fit_mixing
+from neuroloom.signals.mixing import MAGNETIC_S, Mixing, fit_mixing
+from neuroloom.signals.movement import HeadPositions, follow_head
+from neuroloom.signals.muscle import without_muscle
 from neuroloom.signals.quality import MeegQc
 from neuroloom.signals.rejection import Judged, fit_limits
 from neuroloom.signals.scanner import without_gradients, without_heartbeats
@@ -70,6 +75,8 @@ def preprocess_meeg(
     window: float,
     file: str,
     rng: np.random.Generator,
+    empty_room: Recording | None = None,
+    head: HeadPositions | None = None,
 ) -> tuple[Recording, MeegQc]:
     """Clean one recording; everything but brain, ocular, cardiac and muscle channels is left behind.
 
@@ -84,6 +91,10 @@ def preprocess_meeg(
         Named in errors.
     rng : np.random.Generator
         Of this recording; draws the pieces that are learnt from and the start of the decomposition into components.
+    empty_room : Recording, optional
+        Of the same machine, see `read_empty_room`; used where `auto` finds nothing better, and by `ssp`.
+    head : HeadPositions, optional
+        Where it was in the helmet, which signal space separation follows.
 
     Returns
     -------
@@ -94,7 +105,8 @@ def preprocess_meeg(
     Raises
     ------
     UnusableRecording
-        If more than `max_bad_fraction` of the brain channels are bad, or the triggers of a scanner are missing.
+        If more than `max_bad_fraction` of the brain channels are bad, the triggers of a scanner are missing, or the
+        empty room is of another machine.
     """
     timed = steps_in_time(recording, config=config, file=file, rng=rng)
     sample_CT = np.concatenate(timed.pieces, axis=1)
@@ -102,9 +114,16 @@ def preprocess_meeg(
     if config.magnetic != "none":
         bads |= find_meg_bads(timed.recording, sample_CT, bads)
     _check_bads(timed.recording, bads, config, file)
+    timed, config = _followed(timed, bads, head, config=config, rng=rng)
     if config.magnetic == "tsss" and len(timed.recording.picks("mag", "grad")):
         timed = _separated_in_time(timed, bads, file, rng)
-    mixing = fit_mixing(timed.recording, timed.pieces, bads, config=config, rng=rng)
+    room = _fit_room(timed, bads, empty_room, config=config, file=file, rng=rng)
+    if room is not None:
+        bads |= room.lost
+        _check_bads(timed.recording, bads, config, file)
+    rest = config if room is None else config.model_copy(update={"magnetic": "none"})
+    mixing = fit_mixing(timed.recording, timed.pieces, bads, config=rest, rng=rng)
+    mixing = mixing if room is None else _after_room(mixing, room)
     clean, pieces = _mixed(timed, mixing, config)
     clean = _judged(clean, pieces, window, config)
     return clean, _quality(recording, timed, bads, mixing, clean, np.concatenate(pieces, axis=1), config)
@@ -127,6 +146,31 @@ def steps_in_time(recording: Recording, *, config: MeegConfig, file: str, rng: n
     return Timed(timed, pieces, found, line_freq, line_source, h_freq, edges, notes)
 
 
+def _followed(
+    timed: Timed,
+    bads: dict[str, str],
+    head: HeadPositions | None,
+    *,
+    config: MeegConfig,
+    rng: np.random.Generator,
+) -> tuple[Timed, MeegConfig]:
+    """After signal space separation that follows the head, where it is to be done and there are positions."""
+    if head is None or config.magnetic in ("none", "reference", "hfc", "ssp"):
+        return timed, config
+    if config.magnetic == "auto" and choose_method(timed.recording, bads, "auto")[0] != "maxwell":
+        return timed, config
+    if not len(head.time_N):
+        return replace(timed, notes=[*timed.notes, head.note]), config
+    signal, temporal = timed.recording.signal_CT, config.magnetic == "tsss"
+    try:
+        followed, note = follow_head(signal, timed.recording, bads, head, temporal=temporal)
+    except ValueError:  # the array does not allow it, which the same without movement is left to say
+        return timed, config
+    recording, pieces = _with_pieces(replace(timed.recording, signal_CT=followed), rng)
+    timed = replace(timed, recording=recording, pieces=pieces, notes=[*timed.notes, note])
+    return timed, config.model_copy(update={"magnetic": "none"})
+
+
 def _separated_in_time(timed: Timed, bads: dict[str, str], file: str, rng: np.random.Generator) -> Timed:
     """After temporal signal space separation, which rebuilds bad coils, too."""
     try:
@@ -136,6 +180,46 @@ def _separated_in_time(timed: Timed, bads: dict[str, str], file: str, rng: np.ra
     recording, pieces = _with_pieces(replace(timed.recording, signal_CT=separated), rng)
     note = f"temporal signal space separation in pieces of {separated.st_duration:g} s"
     return replace(timed, recording=recording, pieces=pieces, notes=[*timed.notes, note])
+
+
+def measure_room(room: Recording, *, config: MeegConfig, rng: np.random.Generator) -> EmptyRoom:
+    """What stands out in an empty room, through the filter of the recordings."""
+    file = room.site_files["empty_room"]
+    timed = steps_in_time(room, config=config, file=file, rng=rng)
+    sample_CT = np.concatenate(timed.pieces, axis=1)
+    bads = find_bads(timed.recording, timed.found, sample_CT, config=config)
+    bads |= find_meg_bads(timed.recording, sample_CT, bads)
+    names, kinds = timed.recording.ch_names, timed.recording.ch_types
+    duration = sample_CT.shape[1] / timed.recording.sfreq
+    covariance_CC = np.cov(sample_CT)
+    return EmptyRoom(file, names, kinds, timed.recording.coil_C, covariance_CC, duration=duration, bads=bads)
+
+
+def _fit_room(
+    timed: Timed,
+    bads: dict[str, str],
+    empty_room: Recording | None,
+    *,
+    config: MeegConfig,
+    file: str,
+    rng: np.random.Generator,
+) -> MagneticFit | None:
+    """What an empty room takes out; nothing where there is none, or the helmet tells inner from outer fields."""
+    if empty_room is None or config.magnetic not in ("auto", "ssp"):
+        return None
+    sample_CT = np.concatenate(timed.pieces, axis=1)[:, : int(MAGNETIC_S * timed.recording.sfreq)]
+    measure = partial(measure_room, empty_room, config=config, rng=rng)
+    try:
+        fit = fit_magnetic(timed.recording, sample_CT, bads, method=config.magnetic, room=measure)
+    except ValueError as error:
+        remedy = "Name an empty room of the machine that recorded, in sources.<study>.empty_room, or null"
+        raise UnusableRecording(file, str(error), remedy) from error
+    return None if fit.method in ("maxwell", "none") else fit
+
+
+def _after_room(mixing: Mixing, room: MagneticFit) -> Mixing:
+    """The matrix with the empty room's as its first factor."""
+    return replace(mixing, matrix_CC=mixing.matrix_CC @ room.matrix_CC, notes=[room.note, *mixing.notes])
 
 
 def _with_pieces(recording: Recording, rng: np.random.Generator) -> tuple[Recording, list[Array]]:
@@ -181,12 +265,12 @@ def _mixed(timed: Timed, mixing: Mixing, config: MeegConfig) -> tuple[Recording,
     matrix = mixing.matrix_CC[recording.picks(*KEPT)].astype(np.float32)
     clean = replace(
         pick(recording, *KEPT),
-        signal_CT=Mixed(recording.signal_CT, matrix, mantissa_bits=config.mantissa_bits),
+        signal_CT=Mixed(without_muscle(recording.signal_CT, mixing.muscle), matrix, mantissa_bits=config.mantissa_bits),
         line_freq=timed.line_freq,
         reference="average" if config.reference == "average" else recording.reference,
         mixing=(matrix, recording.ch_names),
     )
-    return clean, [matrix @ piece_CT for piece_CT in timed.pieces]
+    return clean, [matrix @ without_muscle(piece_CT, mixing.muscle)[:, :] for piece_CT in timed.pieces]
 
 
 def _judged(clean: Recording, pieces: list[Array], window: float, config: MeegConfig) -> Recording:
@@ -221,6 +305,7 @@ def _quality(
         interpolated=[name for name in clean.ch_names if status[name].startswith("interpolated")],
         left_behind=[name for name, kind in kinds if kind not in KEPT],
         ocular=mixing.ocular,
+        muscle=mixing.muscle.found,
         notes="; ".join([*timed.notes, *mixing.notes]),
         line_freq=line_freq,
         line_source=timed.line_source,

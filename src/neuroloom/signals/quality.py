@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neuroloom.records import Recording
@@ -38,6 +38,8 @@ class MeegQc:
         Median SD in 1 s by channel type, SI units.
     n_windows, n_rejected : int
         Windows of the store, and those that hold a burst.
+    muscle : list of str
+        Electrode where each removed component of muscle is strongest, and for how much of the time it was removed.
     """
 
     n_channels: int
@@ -62,12 +64,13 @@ class MeegQc:
     sd_after: dict[str, float]
     n_windows: int = 0
     n_rejected: int = 0
+    muscle: list[str] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
         """Scalars of a table row; mappings as JSON."""
         values = dict(vars(self))
-        values["n_bads"], values["n_ocular"] = len(self.bads), len(self.ocular)
-        for name in ("bads", "interpolated", "left_behind", "ocular", "sd_before", "sd_after"):
+        values |= {"n_bads": len(self.bads), "n_ocular": len(self.ocular), "n_muscle": len(self.muscle)}
+        for name in ("bads", "interpolated", "left_behind", "ocular", "muscle", "sd_before", "sd_after"):
             values[name] = json.dumps(values[name], ensure_ascii=False)
         return values
 

@@ -8,10 +8,13 @@ from typing import Literal
 
 import numpy as np
 
-from neuroloom.records import Array
-from neuroloom.signals.filters import welch_psd
+from neuroloom.records import Array, Events
+from neuroloom.signals.filters import apply_kernel, design_kernel, welch_psd
 
 ALPHA = (8.0, 12.0)
+BRAIN_ALPHA, MUSCLE = (8.0, 13.0), (20.0, 70.0)
+HEARD = 1e-3  # of its power: what is left of muscle below that is not told from noise
+MARGIN_S = 0.5  # to either side of a burst, and at the ends of a recording
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ BOUNDS: dict[str, Bound] = {
     "line_neighbours": Bound("change 2 Hz from mains", "dB", most=1.0),
     "blink": Bound("correlation with the planted blinks, worst channel", "r", most=0.1),
     "alpha": Bound("change of alpha power against the truth, median channel", "share", most=0.05, judged="mean"),
+    "muscle": Bound("bursts of muscle, before over after, 20-70 Hz", "dB", least=6.0),
+    "muscle_r": Bound(
+        "correlation with true EEG in bursts, after less before, median channel", "r", 0.0, judged="mean"
+    ),
+    "muscle_alpha": Bound("change of 8-13 Hz in bursts, median channel", "share", most=0.05, judged="mean"),
     "gradient": Bound("gradients of the scanner, before over after, worst harmonic of the slices", "dB", least=40.0),
     "scanner_r": Bound("correlation with EEG outside the scanner, 1-40 Hz, median channel", "r", least=0.95),
     "cardiac": Bound("heartbeats in the scanner, before over after, five harmonics together", "dB", least=15.0),
@@ -126,6 +134,59 @@ def score_signal(
         scores.append(Score("blink", float(np.abs(correlations(clean_CT, blink_T)).max())))
         scores.append(Score("alpha", float(np.median(np.abs(_band_power(clean_CT, sfreq) / alpha_true - 1)))))
     return scores
+
+
+def score_muscle(clean_CT: Array, *, plain_CT: Array, brain_CT: Array, bursts: Events, sfreq: float) -> list[Score]:
+    """What cleaning does to bursts of muscle, and to the brain while they last.
+
+    Parameters
+    ----------
+    clean_CT : array
+        Good EEG channels, preprocessed.
+    plain_CT : array
+        The recording as it is outside of the scanner, through the same filter and matrix.
+    brain_CT : array
+        What the brain alone is in these channels, through the same filter.
+    bursts : Events
+        When muscle was planted.
+    sfreq : float
+        Hz.
+    """
+    n_times = min(part_CT.shape[1] for part_CT in (clean_CT, plain_CT, brain_CT))
+    clean_CT, plain_CT, brain_CT = (part_CT[:, :n_times] for part_CT in (clean_CT, plain_CT, brain_CT))
+    during_T, outside_T = during(bursts, n_times, sfreq), ~during(bursts, n_times, sfreq, margin=MARGIN_S)
+    outside_T[: int(MARGIN_S * sfreq)] = outside_T[-int(MARGIN_S * sfreq) :] = False
+
+    def added(part_CT: Array) -> float:
+        power_CT = _in_band(part_CT - brain_CT, MUSCLE, sfreq) ** 2
+        return float((power_CT[:, during_T].mean(axis=1) - power_CT[:, outside_T].mean(axis=1)).sum())
+
+    def likeness(part_CT: Array) -> float:
+        pairs = zip(part_CT[:, during_T], brain_CT[:, during_T], strict=True)
+        return float(np.median([np.corrcoef(part_T, brain_T)[0, 1] for part_T, brain_T in pairs]))
+
+    planted = added(plain_CT)
+    alpha_2C = np.stack(
+        [_in_band(part_CT, BRAIN_ALPHA, sfreq)[:, during_T].var(axis=1) for part_CT in (clean_CT, plain_CT)]
+    )
+    return [
+        Score("muscle", float(10 * np.log10(planted / max(added(clean_CT), HEARD * planted)))),
+        Score("muscle_r", likeness(clean_CT) - likeness(plain_CT)),
+        Score("muscle_alpha", float(abs(np.median(alpha_2C[0] / alpha_2C[1]) - 1))),
+    ]
+
+
+def during(events: Events, n_times: int, sfreq: float, *, margin: float = 0.0) -> Array:
+    """Whether there is an event, sample by sample."""
+    during_T = np.zeros(n_times, bool)
+    for onset, duration in zip(events.onset, events.duration, strict=True):
+        during_T[max(int((onset - margin) * sfreq), 0) : int((onset + duration + margin) * sfreq)] = True
+    return during_T
+
+
+def _in_band(signal_CT: Array, band: tuple[float, float], sfreq: float) -> Array:
+    kernel = design_kernel(sfreq, l_freq=band[0], h_freq=min(band[1], 0.45 * sfreq))
+    return apply_kernel(signal_CT.astype(np.float32), kernel)
 
 
 Spectrum = tuple[Array, Array]

@@ -169,12 +169,13 @@ def _scan(root: Path) -> Iterator[tuple[str, str, bool]]:
                 prefix = folder.relative_to(root).as_posix()
                 with os.scandir(folder) as entries:
                     names = sorted(
-                        (entry.name, entry.is_dir()) for entry in entries if _is_recording(entry.name, suffix)
+                        (entry.name, entry.is_dir()) for entry in entries if is_recording(entry.name, suffix)
                     )
                 yield from ((f"{prefix}/{name}", suffix, is_folder) for name, is_folder in names)
 
 
-def _is_recording(name: str, suffix: str) -> bool:
+def is_recording(name: str, suffix: str) -> bool:
+    """Whether a file or folder is named like a recording, and not like what stands beside one."""
     stem, dot, extension = name.partition(".")
     return (
         stem.rpartition("_")[2] == suffix

@@ -20,7 +20,7 @@ from neuroloom.signals.filters import resample
 from neuroloom.signals.magnetic_scores import interference_drop
 from neuroloom.signals.preprocess import time_kernel
 from neuroloom.signals.scanner_scores import erd_change, harmonic_drop, kept_r
-from neuroloom.signals.scores import Score, score_bads, score_signal
+from neuroloom.signals.scores import MARGIN_S, Score, during, score_bads, score_muscle, score_signal
 from neuroloom.signals.streams import Filtered
 
 PLANTED_BADS = ("dead", "flat", "noisy", "loose", "bridged")
@@ -101,18 +101,24 @@ def score_sensors(
     scores = score_bads(found, bads, n_channels=len(before.picks(*BRAIN)))
     plain_IT = planted.raw_IT - sum(planted.added.values())
     true_CP = average_reference(planted.ch_types) @ planted.identity @ planted.leadfield_IP
+    filtered_CT = planted.matrix @ planted.filtered(plain_IT)
     scores += score_signal(
         planted.clean_CT,
         plain_CT=planted.slower(planted.matrix @ plain_IT),
-        filtered_CT=planted.matrix @ planted.filtered(plain_IT),
+        filtered_CT=filtered_CT,
         truth_CT=planted.slower(true_CP @ truth.read("source")),
         noise_psd_C=planted.matrix**2 @ planted.noise_I**2 / (planted.sfreq / 2),
         blink_T=planted.slower(truth.read("blink")[None])[0],
         sfreq=planted.new_sfreq,
         line_freq=float(facts.loc[facts["kind"] == "line_freq", "value"].iloc[0]),
     )
+    bursts = _bursts(facts)
+    if len(bursts.onset):
+        brain_CT = true_CP @ planted.filtered(truth.read("source"))
+        signals = {"plain_CT": filtered_CT, "brain_CT": brain_CT}
+        scores += score_muscle(planted.clean_CT, **signals, bursts=bursts, sfreq=planted.new_sfreq)
     if "gradient" in planted.added:
-        scores += _score_scanner(planted, before.events, facts, config)
+        scores += _score_scanner(planted, before.events, bursts, facts, config)
     if "interference" in planted.added:
         scores += _score_room(planted)
     return scores
@@ -175,7 +181,15 @@ def average_reference(ch_types: Sequence[str]) -> Array:
     return matrix_CC
 
 
-def _score_scanner(planted: Planted, events: Events, facts: pd.DataFrame, config: MeegConfig) -> list[Score]:
+def _bursts(facts: pd.DataFrame) -> Events:
+    """When muscle was planted."""
+    muscle = facts[facts["kind"] == "muscle"]
+    return Events(muscle["onset"].to_numpy(), muscle["duration"].to_numpy(), list(muscle["channel"]))
+
+
+def _score_scanner(
+    planted: Planted, events: Events, bursts: Events, facts: pd.DataFrame, config: MeegConfig
+) -> list[Score]:
     """Gradients and heartbeats, against the recording that was never in a scanner."""
     raw_CT = planted.matrix @ planted.filtered(planted.raw_IT)
     without_CT = raw_CT - planted.matrix @ planted.filtered(planted.added["gradient"])
@@ -185,9 +199,11 @@ def _score_scanner(planted: Planted, events: Events, facts: pd.DataFrame, config
     beats_E = facts.loc[facts["kind"] == "heartbeat", "onset"].to_numpy()
     heart = (len(beats_E) - 1) / (beats_E[-1] - beats_E[0]) * np.arange(1, HEART_HARMONICS + 1)
     sfreq, clean_CT = planted.new_sfreq, planted.clean_CT
+    # the truth has muscle in it, which is not to be kept
+    still_T = ~during(bursts, clean_CT.shape[1], sfreq, margin=MARGIN_S)
     scores = [
         Score("gradient", harmonic_drop(raw_CT, clean_CT, truth_CT=truth_CT, sfreq=sfreq, freqs=slices)),
-        Score("scanner_r", kept_r(clean_CT, truth_CT, sfreq=sfreq)),
+        Score("scanner_r", kept_r(clean_CT[:, still_T], truth_CT[:, still_T], sfreq=sfreq)),
     ]
     for what, together in (("cardiac", True), ("cardiac_worst", False)):
         drop = harmonic_drop(without_CT, clean_CT, truth_CT=truth_CT, sfreq=sfreq, freqs=heart, together=together)

@@ -12,7 +12,7 @@ def test_the_figure_shows_bad_channels_by_name_and_reason(recording: Recording) 
     signal_CT = recording.signal_CT.copy()
     signal_CT[5] = 0
     before = replace(recording, signal_CT=signal_CT)
-    config, rng = MeegConfig(ocular="none"), np.random.default_rng(0)
+    config, rng = MeegConfig(ocular="none", muscle="none"), np.random.default_rng(0)
     after, qc = preprocess_meeg(recording=before, config=config, window=5.0, file="a", rng=rng)
     figure = plot_meeg_qc(before, after, qc, title="the_recording")
     words = [text.get_text() for axes in figure.axes for text in axes.texts]

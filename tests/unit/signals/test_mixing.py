@@ -2,17 +2,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.signals.test_components import contracted
 
 from neuroloom.config import MeegConfig
 from neuroloom.records import Recording
-from neuroloom.signals.mixing import average_reference, fit_mixing, interpolation
+from neuroloom.signals import mixing
+from neuroloom.signals.mixing import Mixing, average_reference, fit_mixing, interpolation
 
-PLAIN = MeegConfig(ocular="none", magnetic="none", reference="none", interpolate=False)
+PLAIN = MeegConfig(ocular="none", muscle="none", magnetic="none", reference="none", interpolate=False)
+
+
+def fit(recording: Recording, bads: dict[str, str], **changes: object) -> Mixing:
+    config = PLAIN.model_copy(update=changes)
+    return fit_mixing(recording, [recording.signal_CT], bads, config=config, rng=np.random.default_rng(0))
 
 
 def mix(recording: Recording, bads: dict[str, str], **changes: object) -> tuple[np.ndarray, list[str]]:
-    config = PLAIN.model_copy(update=changes)
-    found = fit_mixing(recording, [recording.signal_CT], bads, config=config, rng=np.random.default_rng(0))
+    found = fit(recording, bads, **changes)
     return found.matrix_CC, found.status
 
 
@@ -50,3 +56,31 @@ def test_eeg_is_left_alone_by_what_is_done_to_meg(recording: Recording, magnetic
     mixed = replace(recording, ch_types=["mag"] * 6 + ["eeg"] * 13, coil_C=np.array([3024] * 6 + [1] * 13, np.int32))
     matrix_CC, _ = mix(mixed, {}, magnetic=magnetic)
     np.testing.assert_array_equal(matrix_CC[6:], np.eye(19)[6:])
+
+
+def test_eyes_and_muscle_come_from_one_decomposition(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    real = mixing.find_components
+
+    def counted(*args: object, fast: bool, **options: object) -> object:
+        calls.append(fast)
+        return real(*args, fast=fast, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mixing, "find_components", counted)
+    tense = replace(recording, signal_CT=recording.signal_CT + contracted(recording, "T7", starts=(4.0, 11.0)))
+    found = fit(tense, {}, ocular="ica", muscle="ica")
+    assert [name.split()[0] for name in found.muscle.found] == ["T7"]
+    assert fit(tense, {}, ocular="ica").muscle.found == []
+    assert fit(tense, {}).muscle.found == []
+    assert calls == [True, False]
+
+
+def test_muscle_is_no_part_of_the_matrix(recording: Recording) -> None:
+    tense = replace(recording, signal_CT=recording.signal_CT + contracted(recording, "T7", starts=(4.0, 11.0)))
+    np.testing.assert_array_equal(fit(tense, {}, muscle="ica").matrix_CC, np.eye(19))
+
+
+def test_what_cannot_be_decomposed_is_said_once(recording: Recording) -> None:
+    few = {name: "dead" for name in recording.ch_names[5:]}
+    found = fit(recording, few, ocular="ica", muscle="ica")
+    assert found.notes == ["no components: 5 good EEG channels, 8 needed"]

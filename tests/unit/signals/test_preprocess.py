@@ -11,7 +11,7 @@ from neuroloom.signals.preprocess import preprocess_meeg
 from neuroloom.signals.quality import MeegQc
 from neuroloom.signals.streams import round_mantissa
 
-CONFIG = MeegConfig(sfreq=200.0, mantissa_bits=None, ocular="none")
+CONFIG = MeegConfig(sfreq=200.0, mantissa_bits=None, ocular="none", muscle="none")
 
 
 def cleaned(recording: Recording, *, file: str = "a", **changes: object) -> tuple[Recording, MeegQc]:

@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.signals.test_components import contracted
 
-from neuroloom.records import Recording
-from neuroloom.signals.scores import BOUNDS, Bound, score_bads, score_signal
+from neuroloom.records import Events, Recording
+from neuroloom.signals.scores import BOUNDS, Bound, score_bads, score_muscle, score_signal
 
 
 def scores(
@@ -73,3 +74,37 @@ def test_bounds_are_floors_or_ceilings() -> None:
     assert Bound("", "", most=0.1).met(0.1)
     assert not Bound("", "", most=0.1).met(0.11)
     assert not any(bound.met(np.nan) for bound in BOUNDS.values())
+
+
+def muscle_scores(recording: Recording, *, left: float, alpha: float = 1.0) -> dict[str, float]:
+    """Of bursts of which a share is left, and a share of the alpha rhythm."""
+    muscle_CT = contracted(recording, "T7", starts=(4.0, 11.0))
+    noise_CT = 2e-6 * np.random.default_rng(3).standard_normal(muscle_CT.shape)
+    times = np.arange(muscle_CT.shape[1]) / recording.sfreq
+    wave_CT = np.tile(2e-5 * np.sin(2 * np.pi * 10.3 * times), (19, 1))
+    brain_CT = recording.signal_CT + wave_CT
+    found = score_muscle(
+        recording.signal_CT + alpha * wave_CT + noise_CT + left * muscle_CT,
+        plain_CT=brain_CT + noise_CT + muscle_CT,
+        brain_CT=brain_CT,
+        bursts=Events(np.array([4.0, 11.0]), np.array([1.5, 1.5]), ["T7", "T7"]),
+        sfreq=recording.sfreq,
+    )
+    return {score.what: score.value for score in found}
+
+
+def test_muscle_is_measured_above_what_is_there_without_it(recording: Recording) -> None:
+    assert muscle_scores(recording, left=1.0)["muscle"] == pytest.approx(0, abs=0.01)
+    assert muscle_scores(recording, left=0.3)["muscle"] == pytest.approx(-20 * np.log10(0.3), abs=0.5)
+    assert muscle_scores(recording, left=0.0)["muscle"] > 20
+
+
+def test_the_brain_is_more_like_itself_without_muscle(recording: Recording) -> None:
+    assert muscle_scores(recording, left=1.0)["muscle_r"] == pytest.approx(0, abs=1e-6)
+    assert muscle_scores(recording, left=0.0)["muscle_r"] > 0
+    assert muscle_scores(recording, left=2.0)["muscle_r"] < 0
+
+
+def test_alpha_that_goes_with_muscle_is_seen(recording: Recording) -> None:
+    assert muscle_scores(recording, left=0.0)["muscle_alpha"] < 0.01
+    assert muscle_scores(recording, left=0.0, alpha=0.9)["muscle_alpha"] == pytest.approx(0.19, abs=0.04)
