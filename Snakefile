@@ -13,6 +13,8 @@ include: "rules/study.smk"
 include: "rules/ingest.smk"
 include: "rules/preprocess.smk"
 include: "rules/tokenize.smk"
+include: "rules/pretrain.smk"
+include: "rules/evaluate.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 

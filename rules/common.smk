@@ -27,6 +27,20 @@ TOKEN_TABLES = [
     "token_example_spectra",
 ]
 TOKEN_FIGURES = ["reconstruction", "rate_distortion", "code_usage", "atlas", "examples", "probes"]
+MODELS = [*CONFIG.pretrain.use, *CONFIG.pretrain.sizes]
+MODEL = f"{RESULTS}/pretrain/{{model}}/fold-{{fold}}"
+TASKS = CONFIG.evaluate.use
+MODEL_FIGURES = ["pretraining", "scaling"]
+EVALUATION_TABLES = [
+    "evaluation",
+    "evaluation_summary",
+    "evaluation_subjects",
+    "evaluation_differences",
+    "evaluation_variance",
+    "evaluation_audits",
+]
+EVALUATION_FIGURES = ["downstream", "few_shot", "audits", "variance"]
+EVALUATION = f"{RESULTS}/evaluate/{{task}}/fold-{{fold}}"
 DEVICES = sorted({device_of(row) for row in ROWS.values() if row.modality != "bold"})
 SIMULATED = CONFIG.study.recordings is None
 
@@ -38,16 +52,17 @@ for atlas in {CONFIG.preprocess.bold.atlas, *ATLASES} - {None}:
 
 # those of another study, such as the demo's, are no matter here
 STUDIES = {row.study for row in ROWS.values()}
-HELD_OUT = [device for device in CONFIG.tokenize.held_out_devices if device.split("-")[0] in STUDIES]
-SPLIT = {"n_folds": CONFIG.tokenize.n_folds, "held_out_devices": HELD_OUT}
+HELD_OUT = [device for device in CONFIG.split.held_out_devices if device.split("-")[0] in STUDIES]
+SPLIT = {"n_folds": CONFIG.split.n_folds, "held_out_devices": HELD_OUT}
 
 # too few people for a split stop here, not after hours
-if ROWS and CONFIG.tokenize.use:
-    for fold in CONFIG.tokenize.folds:
+if ROWS and (CONFIG.tokenize.use or MODELS or TASKS):
+    for fold in CONFIG.split.folds:
         try:
             split_subjects(list(ROWS.values()), fold=fold, **SPLIT)
         except ConfigError as error:
-            raise ConfigError(f"tokenize: {error}. Or leave the tokenizers out: tokenize.use: []") from None
+            message = "Or leave out what learns: tokenize.use, pretrain.use and evaluate.use: []"
+            raise ConfigError(f"split: {error}. {message}") from None
 
 
 wildcard_constraints:
@@ -55,6 +70,8 @@ wildcard_constraints:
     site=r"[A-Za-z0-9]+",
     device=r"[A-Za-z0-9]+-[A-Za-z0-9]+-(eeg|meg)",
     tokenizer=r"[A-Za-z0-9]+",
+    model=r"(?!baselines\b)[A-Za-z0-9]+",
+    task=r"[A-Za-z0-9]+",
     fold=r"\d+",
 
 
@@ -121,34 +138,12 @@ def get_tokenizer_source(wildcards):
     return source_digest(f"neuroloom.tokenizers.{kind}", "neuroloom.tokenizers.tokens")
 
 
-def get_judging_source(wildcards):
-    """Digest of what one tokenizer is judged by."""
-    return [get_tokenizer_source(wildcards), source_digest("neuroloom.tokenizers.judging")]
-
-
-def get_imported_weights(wildcards):
-    """Weights that are taken instead of training, if the config names some."""
-    folder = getattr(CONFIG.tokenize.tokenizers[wildcards.tokenizer], "weights", None)
-    return [f"{folder}/model.safetensors", f"{folder}/config.json"] if folder else []
-
-
 def get_device_manifests(wildcards):
     """The cleaned recordings of one device."""
     names = [name for name, row in ROWS.items() if device_of(row) == wildcards.device]
     if not names:
         raise WorkflowError(f"no device {wildcards.device!r}; there are {', '.join(DEVICES)}")
     return expand(f"{RESULTS}/preprocess/{{recording}}.manifest.json", recording=names)
-
-
-def get_token_manifests(wildcards):
-    """The tokens of all devices by one tokenizer."""
-    return expand(f"{FOLD}/{{device}}.manifest.json", device=DEVICES, **wildcards)
-
-
-def get_tokenizer_tables(wildcards):
-    """Score tables of all tokenizers and folds, and what each device lost."""
-    files = [f"{table}.parquet" for table in TOKEN_TABLES] + [f"{device}.lost.parquet" for device in DEVICES]
-    return expand(f"{FOLD}/{{file}}", tokenizer=CONFIG.tokenize.use, fold=CONFIG.tokenize.folds, file=files)
 
 
 def get_benchmarks(wildcards):
@@ -158,4 +153,11 @@ def get_benchmarks(wildcards):
     for stage in ("ingest", "preprocess"):
         files += [f"{BENCHMARKS}/{stage}_meeg/{name}.tsv" for name in recordings("eeg", "meg")]
         files += [f"{BENCHMARKS}/{stage}_bold/{name}.tsv" for name in recordings("bold")]
+    for fold in CONFIG.split.folds:
+        files += [f"{BENCHMARKS}/fit_tokenizer/{name}-fold-{fold}.tsv" for name in CONFIG.tokenize.use]
+        files += [f"{BENCHMARKS}/pretrain_model/{name}-fold-{fold}.tsv" for name in MODELS]
+        for task in TASKS:
+            readers = CONFIG.pretrain.use
+            files += [f"{BENCHMARKS}/evaluate_model/{task}-{name}-fold-{fold}.tsv" for name in readers]
+            files += [f"{BENCHMARKS}/evaluate_baselines/{task}-fold-{fold}.tsv"]
     return files

@@ -24,3 +24,59 @@ rule plot_tokenizers:
         "plot the tokenizers"
     script:
         "../src/plot_tokenizers.py"
+
+
+rule plot_models:
+    """Draw what the models learned in pretraining, and what size and data are worth."""
+    input:
+        rules.collect_pretraining.output,
+    output:
+        report(
+            expand(f"{RESULTS}/figures/models_{{figure}}.png", figure=MODEL_FIGURES),
+            category="Foundation models",
+            caption="../resources/captions/models.rst",
+        ),
+    log:
+        f"{LOGS}/plot_models/plot_models.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_models/plot_models.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        source=source_digest("neuroloom.figures.model_plots"),
+    message:
+        "plot the pretraining"
+    script:
+        "../src/plot_models.py"
+
+
+rule plot_evaluation:
+    """Draw models and baselines in all tasks, beside chance, and what else could have answered."""
+    input:
+        rules.collect_evaluation.output,
+    output:
+        report(
+            expand(f"{RESULTS}/figures/evaluation_{{figure}}.png", figure=EVALUATION_FIGURES),
+            category="Evaluation",
+            caption="../resources/captions/evaluation.rst",
+        ),
+    log:
+        f"{LOGS}/plot_evaluation/plot_evaluation.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_evaluation/plot_evaluation.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        source=source_digest("neuroloom.figures.evaluation_audits"),
+    message:
+        "plot the evaluation"
+    script:
+        "../src/plot_evaluation.py"

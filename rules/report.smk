@@ -87,10 +87,18 @@ rule check_quarantine:
 rule render_report:
     """One self-contained HTML page: study, QC, quarantine, provenance, run time and memory."""
     input:
-        tables=rules.collect_tables.output,
-        scores=rules.score_cleaning.output if SIMULATED else [],
-        tokens=rules.collect_tokenizers.output if CONFIG.tokenize.use else [],
-        token_figures=rules.plot_tokenizers.output if CONFIG.tokenize.use else [],
+        tables=[
+            *rules.collect_tables.output,
+            *(rules.score_cleaning.output if SIMULATED else []),
+            *(rules.collect_tokenizers.output if CONFIG.tokenize.use else []),
+            *(rules.collect_pretraining.output if MODELS else []),
+            *(rules.collect_evaluation.output if TASKS else []),
+        ],
+        drawn=[
+            *(rules.plot_tokenizers.output if CONFIG.tokenize.use else []),
+            *(rules.plot_models.output if MODELS else []),
+            *(rules.plot_evaluation.output if TASKS else []),
+        ],
         figures=get_recordings(*MODALITIES, template=f"{RESULTS}/qc/{{recording}}.png"),
         benchmarks=get_benchmarks,
     output:

@@ -10,11 +10,10 @@ from neuroloom.jobs import logged
 from neuroloom.tables import runtime_table
 
 with logged(snakemake):
-    inputs = [*snakemake.input.tables, *snakemake.input.scores, *snakemake.input.tokens]
-    tables = {Path(path).stem: pd.read_parquet(path) for path in inputs}
+    tables = {Path(path).stem: pd.read_parquet(path) for path in snakemake.input.tables}
     tables["runtime"] = runtime_table([Path(path) for path in snakemake.input.benchmarks])
     figures = {Path(path).stem: Path(path) for path in snakemake.input.figures}
-    drawn = {Path(path).stem: Path(path) for path in snakemake.input.token_figures}
+    drawn = {Path(path).stem: Path(path) for path in snakemake.input.drawn}
     config = Config(**snakemake.params.config)
-    html = render_report(config=config, tables=tables, figures=figures, token_figures=drawn)
+    html = render_report(config=config, tables=tables, figures=figures, drawn=drawn)
     Path(snakemake.output[0]).write_text(html)

@@ -11,6 +11,12 @@ import typer
 if TYPE_CHECKING:
     pass
 
+PUBLISHED = {
+    "braintokenizer": ("neuroloom.tokenizers.braintokenizer", "BrainTokenizer"),
+    "reve": ("neuroloom.models.reve", "REVE"),
+    "brainomni": ("neuroloom.models.brainomni", "BrainOmni"),
+}
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -67,9 +73,13 @@ def where(
 
 @app.command()
 def import_weights(
-    architecture: Annotated[Literal["braintokenizer"], typer.Argument(help="What the weights are of.")],
+    architecture: Annotated[
+        Literal["braintokenizer", "reve", "brainomni"], typer.Argument(help="What the weights are of.")
+    ],
     path: Annotated[Path, typer.Argument(help="Published weights, .safetensors or .pt.")],
-    out: Annotated[Path, typer.Argument(help="Folder to make; the tokenizer's `weights` in a config names it.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder to make; `weights` of a tokenizer or model in a config names it.")
+    ],
     config: Annotated[
         Path | None, typer.Option(help="Settings; default the model_cfg.json beside PATH, or those within PATH.")
     ] = None,
@@ -82,30 +92,30 @@ def import_weights(
 
     Example: neuroloom import-weights braintokenizer BrainTokenizer.pt weights/braintokenizer --seen tuab
     """
-    import json
+    from importlib import import_module
 
     from neuroloom.evaluation.contamination import EVERYONE, seen_datasets
     from neuroloom.provenance import file_digest
     from neuroloom.published import read_published, read_settings
     from neuroloom.schema import ConfigError
-    from neuroloom.tokenizers.braintokenizer import BrainTokenizer
+    from neuroloom.training.checkpoint import write_card
 
+    place, name = PUBLISHED[architecture]
     try:
         state, settings = read_published(path), read_settings(path, config)
         try:
-            model = BrainTokenizer.from_official(state, settings)
+            model = getattr(import_module(place), name).from_official(state, settings)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
         model.save(out)
         card = {"architecture": architecture, "imported_from": file_digest(path)}
         # whom the authors trained on does not stand in the file
         people = {"salt": "", "seen_subjects": seen_datasets(*(seen or [EVERYONE]))}
-        (out / "card.json").write_text(json.dumps({**card, **people}, indent=1) + "\n")
+        write_card(out, {**card, **people})
     except (ConfigError, OSError) as error:
         typer.echo(f"FAILED       {error}", err=True)
         sys.exit(1)
-    sizes = ", ".join(f"{size} x {model.config.embed_dim}" for size in model.codebook_sizes)
-    typer.echo(f"{architecture}: {sum(param.numel() for param in model.parameters()):,} parameters, codebooks {sizes}")
+    typer.echo(f"{architecture}: {sum(param.numel() for param in model.parameters()):,} parameters")
     typer.echo(f"Weights: {out}")
 
 

@@ -14,6 +14,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from neuroloom.evaluation.config import EvaluateConfig, SplitConfig
+from neuroloom.models.config import PretrainConfig
 from neuroloom.schema import ConfigError as ConfigError
 from neuroloom.schema import Frozen as Frozen
 from neuroloom.schema import Label as Label
@@ -302,9 +304,22 @@ class Config(Frozen):
     sources: dict[str, SourceConfig] = Field({}, description="Facts about datasets, by the sheet's `study` column.")
     ingest: IngestConfig = IngestConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
+    split: SplitConfig = SplitConfig()
     tokenize: TokenizeConfig = TokenizeConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _tokenizers_of_models(self) -> Self:
+        for name in (*self.pretrain.use, *self.pretrain.sizes):
+            wanted = self.pretrain.model(name).tokenizer
+            if wanted and getattr(self.tokenize.tokenizers.get(wanted), "kind", "") != "braintokenizer":
+                raise ValueError(f"pretrain.models.{name} reads {wanted}, which is no BrainTokenizer of tokenize")
+            if wanted and wanted not in self.tokenize.use:
+                raise ValueError(f"pretrain.models.{name} reads {wanted}: add it to tokenize.use")
+        return self
 
 
 class RecordingRow(Frozen):

@@ -84,7 +84,7 @@ def test_weights_of_a_safetensors_file_are_imported(tmp_path: Path) -> None:
     result = import_weights(GOLDEN, tmp_path / "out")
     assert result.exit_code == 0
     n_parameters = sum(value.numel() for name, value in published()[0].items() if "quantizer" not in name)
-    assert f"braintokenizer: {n_parameters:,} parameters, codebooks 16 x 16, 16 x 16" in result.output
+    assert f"braintokenizer: {n_parameters:,} parameters" in result.output
     check_codes(tmp_path / "out")
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     assert card["architecture"] == "braintokenizer"

@@ -12,6 +12,9 @@ HEAVY = {"torch", "braindecode", "sklearn", "matplotlib.pyplot", "nilearn.masker
 NETWORKS = {
     *(f"neuroloom.tokenizers.{name}" for name in ("braintokenizer", "official", "quantize", "reconstruction")),
     *(f"neuroloom.tokenizers.{name}" for name in ("seanet", "sources", "starting")),
+    *(f"neuroloom.models.{name}" for name in ("base", "layers", "masking", "pretraining", "crisscross")),
+    *(f"neuroloom.models.{name}" for name in ("reve", "reve_pretraining", "brainomni", "brainomni_pretraining")),
+    *(f"neuroloom.evaluation.{name}" for name in ("adaptation", "regimes", "judging")),
     *(f"neuroloom.training.{name}" for name in ("loop", "optimizers", "runs")),
 }
 MODULES = sorted(

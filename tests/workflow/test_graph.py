@@ -17,7 +17,7 @@ def rule_edges(dot: str) -> list[str]:
     return sorted(f"{names[a]} -> {names[b]}" for a, b in edges)
 
 
-@pytest.mark.parametrize("name", ["config", "smoke", "real"])
+@pytest.mark.parametrize("name", ["config", "smoke", "real", "paper"])
 def test_rule_graph_is_the_recorded_one(tmp_path: Path, name: str, request: pytest.FixtureRequest) -> None:
     """To record a wanted change: copy what this test prints into tests/workflow/rulegraphs/<name>.txt."""
     overlay = ROOT / "config" / f"{name}.yaml"

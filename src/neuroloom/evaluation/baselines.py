@@ -1,8 +1,8 @@
 """Classical and small-network readers of windows of signal, which a model has to beat with the same tuning budget.
 
-Each takes windows, labels, participants and parts, is fitted on the training part, chooses among its candidates on the
-validation part by balanced accuracy (ties to the first), and predicts the test part. How many fits and epochs it was
-given comes back with the prediction, to stand in a column beside the model's own.
+Each takes windows, labels, participants and parts, is fitted on the training part, chooses among as many candidates as
+a model has on the validation part by balanced accuracy (ties to the first), and predicts the test part. How many fits
+and epochs it was given comes back with the prediction, to stand in a column beside the model's own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from neuroloom.config import ConfigError
+from neuroloom.evaluation.examples import Group
 from neuroloom.evaluation.leaks import check_apart
-from neuroloom.evaluation.networks import DEFAULT_BUDGET, build_network, train_network
+from neuroloom.evaluation.networks import DEFAULT_BUDGET, Goal, Learner, Setting, build_network, drawn_from, tune
 from neuroloom.evaluation.networks import Budget as Budget
 from neuroloom.evaluation.readout import logistic, prepare, probabilities, unusable
 from neuroloom.evaluation.splits import PARTS
@@ -36,20 +37,22 @@ Predict = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a baseline says of the test windows.
+    """What a baseline, or a model, says of the test windows.
 
     Attributes
     ----------
     classes : array
-        Labels, in the order of the columns.
+        Labels, in the order of the columns; empty for values.
     windows_N : int array
         Test windows.
     proba_NL : array
-        Probability of each class.
+        Probability of each class, or one column of values.
     n_fits, n_epochs : int
-        Budget that was spent; epochs are those of networks.
+        Budget that was spent: candidates, and epochs of all of them together, which only networks have.
     rule : str
         What was chosen, from what, and how.
+    n_trainable, n_parameters : int
+        Numbers that were trained, and all that an answer depends on; 0 for classical readers.
     """
 
     classes: Array
@@ -58,6 +61,8 @@ class Prediction:
     n_fits: int
     n_epochs: int
     rule: str
+    n_trainable: int = 0
+    n_parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,11 +129,30 @@ def run_baseline(
         raise ValueError(f"baseline {name}: {silent} windows hold no signal (one value throughout); leave them out")
     x_by_part = {part: np.asarray(x_WCT)[at[part]] for part in PARTS}
     task = _Task(x_by_part, {part: data.target_W[at[part]] for part in PARTS}, data.n_outputs, sfreq)
-    proba_NL, n_fits, n_epochs, rule = BASELINES[name](task, budget, rng)
-    return Prediction(np.unique(labels_W[np.asarray(parts_W) != ""]), at["test"], proba_NL, n_fits, n_epochs, rule)
+    outcome = BASELINES[name](task, budget, rng)
+    return Prediction(
+        classes=np.unique(labels_W[np.asarray(parts_W) != ""]),
+        windows_N=at["test"],
+        proba_NL=outcome.proba_NL,
+        n_fits=outcome.n_fits,
+        n_epochs=outcome.n_epochs,
+        rule=outcome.rule,
+        n_trainable=outcome.n_weights,
+        n_parameters=outcome.n_weights,
+    )
 
 
-Outcome = tuple[Array, int, int, str]
+@dataclass(frozen=True)
+class Outcome:
+    """The part of a prediction that a baseline knows."""
+
+    proba_NL: Array
+    n_fits: int
+    rule: str
+    n_epochs: int = 0
+    n_weights: int = 0
+
+
 Baseline = Callable[[_Task, Budget, np.random.Generator], Outcome]
 
 
@@ -141,12 +165,12 @@ def _choose(task: _Task, name: str, candidates: Sequence[Any], fit: Callable[[An
         if merit > best + 1e-12:
             best, chosen, proba_NL = merit, candidate, predict("test")
     rule = f"{name} {chosen} of {list(candidates)} by balanced accuracy on validation"
-    return proba_NL, len(candidates), 0, rule
+    return Outcome(proba_NL, len(candidates), rule)
 
 
 def _majority(task: _Task, budget: Budget, rng: np.random.Generator) -> Outcome:
     share_L = np.bincount(task.y["train"], minlength=task.n_classes) / len(task.y["train"])
-    return np.tile(share_L, (len(task.y["test"]), 1)), 0, 0, "shares of the classes in training"
+    return Outcome(np.tile(share_L, (len(task.y["test"]), 1)), 0, "shares of the classes in training")
 
 
 def band_power(x_WCT: Array, sfreq: float) -> Array:
@@ -177,15 +201,19 @@ def _band_power_lda(task: _Task, budget: Budget, rng: np.random.Generator) -> Ou
     from sklearn.preprocessing import StandardScaler
 
     features = {part: band_power(task.x[part], task.sfreq) for part in PARTS}
-    model = make_pipeline(StandardScaler(), _lda(task)).fit(features["train"], task.y["train"])
-    return probabilities(model, features["test"], task.n_classes), 1, 0, "Ledoit-Wolf shrinkage, equal priors"
+
+    def fit(shrinkage: float | str) -> Callable[[str], Array]:
+        model = make_pipeline(StandardScaler(), _lda(task, shrinkage)).fit(features["train"], task.y["train"])
+        return lambda part: probabilities(model, features[part], task.n_classes)
+
+    return _choose(task, "equal priors, shrinkage", budget.shrinkages[: budget.candidates], fit)
 
 
-def _lda(task: _Task) -> Any:
+def _lda(task: _Task, shrinkage: float | str = "auto") -> Any:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     n_trained = len(np.unique(task.y["train"]))
-    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=np.full(n_trained, 1 / n_trained))
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=np.full(n_trained, 1 / n_trained))
 
 
 def _spatial(task: _Task) -> dict[str, Array]:
@@ -214,7 +242,8 @@ def _csp_lda(task: _Task, budget: Budget, rng: np.random.Generator) -> Outcome:
     import mne
 
     x = _spatial(task)
-    candidates = [n for n in budget.components if n <= x["train"].shape[1]] or [x["train"].shape[1]]
+    given = sorted(budget.components[: budget.candidates])
+    candidates = [n for n in given if n <= x["train"].shape[1]] or [x["train"].shape[1]]
 
     def fit(n_components: int) -> Callable[[str], Array]:
         csp = mne.decoding.CSP(n_components=n_components, reg="ledoit_wolf", log=True)
@@ -286,29 +315,34 @@ def _riemann(task: _Task, budget: Budget, rng: np.random.Generator) -> Outcome:
         predict, _ = logistic(scaled["train"], task.y["train"], penalty, task.n_classes)
         return lambda part: predict(scaled[part])
 
-    return _choose(task, "penalty", budget.penalties, fit)
+    return _choose(task, "penalty", budget.strengths, fit)
 
 
 def _network(kind: str) -> Baseline:
-    """A baseline of braindecode's network, with one fit for each learning rate."""
+    """A baseline of braindecode's network, tuned by successive halving."""
 
     def run(task: _Task, budget: Budget, rng: np.random.Generator) -> Outcome:
         import torch
 
         mean_C, spread_C = task.x["train"].mean(axis=(0, 2)), task.x["train"].std(axis=(0, 2))
         scale_C = np.where(spread_C > 0, spread_C, 1.0)
-        x = {part: ((x_WCT - mean_C[:, None]) / scale_C[:, None]).astype(np.float32) for part, x_WCT in task.x.items()}
-        seed = int(rng.integers(2**31))  # one for all rates, which then differ by nothing else
+        x_WCT = np.concatenate([(task.x[part] - mean_C[:, None]) / scale_C[:, None] for part in PARTS])
+        groups = [Group(np.arange(len(x_WCT)), (torch.from_numpy(x_WCT.astype(np.float32)),))]
+        ends = np.cumsum([len(task.y[part]) for part in PARTS])
+        parts = dict(zip(PARTS, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+        goal = Goal(
+            np.concatenate([task.y[part] for part in PARTS]), n_classes=task.n_classes, trained_N=parts["train"]
+        )
+        seed = int(rng.integers(2**31))  # one for all settings, which then differ by nothing else
 
-        def fit(rate: float) -> Callable[[str], Array]:
-            with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
-                torch.manual_seed(seed)
-                network = build_network(kind, x["train"].shape[1:], n_classes=task.n_classes, sfreq=task.sfreq)
-                fitted = train_network(network, x, task.y, learning_rate=rate, budget=budget, n_classes=task.n_classes)
-            return fitted.__getitem__
+        def learner(setting: Setting) -> Learner:
+            with drawn_from(seed):
+                network = build_network(kind, x_WCT.shape[1:], n_classes=task.n_classes, sfreq=task.sfreq)
+            return Learner(network, groups, goal, parts=parts, setting=setting, seed=seed, batch_size=budget.batch_size)
 
-        proba_NL, n_fits, _, rule = _choose(task, "learning rate", budget.learning_rates, fit)
-        return proba_NL, n_fits, budget.epochs * n_fits, f"{rule}, best of {budget.epochs} epochs likewise"
+        learners = [learner(setting) for setting in budget.settings]
+        winner, n_epochs, rule = tune(learners, budget.settings, epochs=budget.epochs)
+        return Outcome(winner.test_NL, len(learners), rule, n_epochs, winner.n_trained)
 
     return run
 

@@ -59,7 +59,7 @@ def check_contamination(
     Parameters
     ----------
     card : mapping
-        The model card: `salt` and `seen_subjects`.
+        The model card: `salt` and `seen_subjects`; cards of what it stands on (a tokenizer) under `upstream`.
     rows : sequence of RecordingRow
         Recordings of the test.
     allow_seen_subjects : bool
@@ -79,14 +79,7 @@ def check_contamination(
     ArtifactError
         If the card does not say what the model has seen.
     """
-    if not isinstance(card.get("seen_subjects"), list) or not isinstance(card.get("salt"), str):
-        raise ArtifactError(
-            f"{file}: no list of seen subjects (salt, seen_subjects), so that nothing can be said of leaks; write the "
-            "card with seen_subjects(), or with seen_datasets() for weights from elsewhere"
-        )
-    known = [(entry["dataset"].casefold(), entry.get("subject_sha256", EVERYONE)) for entry in card["seen_subjects"]]
-    hashes, whole = {digest for _, digest in known}, {name for name, digest in known if digest == EVERYONE}
-    met = [row for row in rows if hash_subject(row, card["salt"]) in hashes or {row.study.casefold(), EVERYONE} & whole]
+    met = [row for row in rows if any(_has_seen(one, row, file) for one in (card, *card.get("upstream", ())))]
     if met and not allow_seen_subjects:
         names = sorted(row.recording for row in met)
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -96,3 +89,17 @@ def check_contamination(
         )
     seen = {participant_of(row) for row in met}
     return {participant_of(row): participant_of(row) in seen for row in rows}
+
+
+def _has_seen(card: Mapping[str, Any], row: RecordingRow, file: str) -> bool:
+    if not isinstance(card.get("seen_subjects"), list) or not isinstance(card.get("salt"), str):
+        raise ArtifactError(
+            f"{file}: no list of seen subjects (salt, seen_subjects), so that nothing can be said of leaks; write the "
+            "card with seen_subjects(), or with seen_datasets() for weights from elsewhere"
+        )
+    own = hash_subject(row, card["salt"])
+    known = [(entry["dataset"].casefold(), entry.get("subject_sha256", EVERYONE)) for entry in card["seen_subjects"]]
+    return any(
+        digest == own or (digest == EVERYONE and dataset in (row.study.casefold(), EVERYONE))
+        for dataset, digest in known
+    )

@@ -1,17 +1,27 @@
-"""Small networks as baselines, and the tuning budget that they share with the models they are compared with."""
+"""Networks in training that can be paused, and the tuning budget that baselines and models share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neuroloom.evaluation.examples import Group
+from neuroloom.evaluation.halving import halve
 from neuroloom.evaluation.statistics import merit_of
 from neuroloom.records import Array
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
+
+WARM_UP = 10  # optimizer steps over which the rate rises: the first steps of Adam are its wildest
+MAX_NORM = 1.0  # of a gradient
+JUDGED_AT_ONCE = 256  # windows
+Setting = tuple[float, float]  # learning rate, weight decay
 
 
 @dataclass(frozen=True)
@@ -21,84 +31,252 @@ class Budget:
     Attributes
     ----------
     epochs : int
-        Passes over the training part of each fit of a network; the best one by validation is kept.
+        Passes over the training part that the last candidate has had (`halving`); its best one by validation counts.
+    candidates : int
+        Settings that are tried: the first ones of each of the lists below.
     learning_rates : tuple of float
+        For what starts untrained.
+    weight_decays : tuple of float
+        Each with all of the learning rates, the first one first.
     penalties : tuple of float
-        Of the logistic regression on tangent space, per training window.
+        Of logistic (ridge) regression, per training window.
     components : tuple of int
         Of CSP.
+    shrinkages : tuple
+        Of the covariance of LDA; `auto` is Ledoit and Wolf's.
     batch_size : int
-    weight_decay : float
     """
 
     epochs: int = 20
-    learning_rates: tuple[float, ...] = (1e-3, 3e-3)
-    penalties: tuple[float, ...] = (1.0, 0.1, 0.01, 0.001)
-    components: tuple[int, ...] = (2, 4, 6, 8)
+    candidates: int = 4
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 3e-4, 1e-2)
+    weight_decays: tuple[float, ...] = (1e-2, 1e-1)
+    penalties: tuple[float, ...] = (0.1, 0.01, 1.0, 0.001, 0.0001)
+    components: tuple[int, ...] = (4, 2, 6, 8)
+    shrinkages: tuple[float | str, ...] = ("auto", 0.1, 0.5, 0.01)
     batch_size: int = 32
-    weight_decay: float = 1e-3
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Learning rate and weight decay of each candidate."""
+        both = [(rate, decay) for decay in self.weight_decays for rate in self.learning_rates]
+        return both[: self.candidates]
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Penalties of the candidates, the strongest first, which wins a tie."""
+        return tuple(sorted(self.penalties[: self.candidates], reverse=True))
 
 
 DEFAULT_BUDGET = Budget()
 
 
-def train_network(
-    network: torch.nn.Module,
-    x: dict[str, Array],
-    y: dict[str, Array],
-    *,
-    learning_rate: float,
-    budget: Budget,
-    n_classes: int,
-) -> dict[str, Array]:
-    """Train on `train` and return the probabilities of `validation` and `test` at the best epoch by validation.
+class Goal:
+    """What a network is to say of each window: its class, or a value.
 
-    Adam with decoupled weight decay, cross entropy with classes weighted equally. Takes torch's generator as it is: the
-    caller seeds it.
+    Classes weigh the same in the loss, whatever their sizes in training; values are learned in units of their SD there.
+
+    Parameters
+    ----------
+    target_W : array
+        Codes of classes, or values.
+    n_classes : int
+        0 for values.
+    trained_N : int array
+        Windows of the training part.
+    """
+
+    def __init__(self, target_W: Array, *, n_classes: int, trained_N: Array) -> None:
+        import torch
+
+        self.n_outputs, self._values, seen_N = max(n_classes, 1), not n_classes, target_W[trained_N]
+        self.target_W = target_W
+        self._mean, self._sd = (float(seen_N.mean()), float(seen_N.std()) or 1.0) if self._values else (0.0, 1.0)
+        scaled_W = (target_W - self._mean) / self._sd if self._values else target_W
+        self._wanted_W = torch.tensor(scaled_W, dtype=torch.float32 if self._values else torch.int64)
+        count_L = np.bincount(seen_N, minlength=n_classes) if n_classes else np.ones(1)
+        self._weight_L = torch.tensor(count_L.sum() / np.maximum(count_L, 1), dtype=torch.float32)
+
+    def loss(self, output_BL: Tensor, windows_N: Array) -> Tensor:
+        """Mean loss of the outputs for some windows."""
+        from torch.nn import functional
+
+        wanted_B = self._wanted_W[windows_N].to(output_BL.device)
+        if self._values:
+            return functional.mse_loss(output_BL[:, 0], wanted_B)
+        return functional.cross_entropy(output_BL, wanted_B, weight=self._weight_L.to(output_BL.device))
+
+    def read(self, output_NL: Tensor) -> Array:
+        """Probabilities of the classes, or values in their own unit."""
+        output_NL = output_NL.double()
+        return (output_NL * self._sd + self._mean if self._values else output_NL.softmax(dim=1)).cpu().numpy()
+
+    def merit(self, windows_N: Array, read_NL: Array) -> float:
+        """Balanced accuracy, or the squared error with its sign turned; minus infinity for what is not finite."""
+        if not np.isfinite(read_NL).all():
+            return float("-inf")
+        if self._values:
+            return -float(((self.target_W[windows_N] - read_NL[:, 0]) ** 2).mean())
+        return merit_of(self.target_W[windows_N], read_NL)
+
+
+class Learner:
+    """A network that learns from windows, epoch by epoch, and keeps what it said after its best one.
+
+    AdamW on cross entropy; matrices decay, biases and gains do not. Each epoch is judged on the validation part, ties
+    go to the earlier one. Random numbers of an epoch follow from the seed and its number: a pause changes nothing.
 
     Parameters
     ----------
     network : torch.nn.Module
-        (W, C, T) -> logits (W, L).
-    x : dict
-        Part -> standardised float32 windows (W, C, T).
-    y : dict
-        Part -> codes (W,).
-    learning_rate : float
-    budget : Budget
-    n_classes : int
+        Inputs of a group -> (W, L); parameters that require a gradient are trained.
+    groups : sequence of Group
+        Windows by shape.
+    goal : Goal
+    parts : mapping
+        Part -> windows.
+    setting : tuple of float
+        Learning rate and weight decay.
+    seed : int
+    batch_size : int
+    slow : mapping
+        Beginning of the names of parameters -> what their rate is multiplied by.
+    device : str
+    state : bool
+        Keep the trained weights of the best epoch, too.
+
+    Attributes
+    ----------
+    merit : float
+        Best score on validation so far.
+    epoch, best_epoch : int
+        Epochs so far, and the one of `merit`.
+    test_NL : array
+        What the network said of the test part then.
+    state : dict
+        Trained weights as they were then, if wanted.
+    n_trained : int
+        Numbers that are trained.
     """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        groups: Sequence[Group],
+        goal: Goal,
+        *,
+        parts: Mapping[str, Array],
+        setting: Setting,
+        seed: int,
+        batch_size: int,
+        slow: Mapping[str, float] | None = None,
+        device: str = "cpu",
+        state: bool = False,
+    ) -> None:
+        import torch
+
+        self._network, self._groups, self._goal, self._parts = network.to(device), groups, goal, parts
+        self._seed, self._batch_size, self._device, self._keep_state = seed, batch_size, device, state
+        rate, decay = setting
+        sorts: dict[tuple[float, float], list[Tensor]] = {}
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                factor = next((by for start, by in (slow or {}).items() if name.startswith(start)), 1.0)
+                sorts.setdefault((rate * factor, decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+        options = [{"params": members, "lr": lr, "weight_decay": wd} for (lr, wd), members in sorts.items()]
+        self._optimizer = torch.optim.AdamW(options, fused=True)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, _risen)
+        self.n_trained = sum(parameter.numel() for members in sorts.values() for parameter in members)
+        self.merit, self.epoch, self.best_epoch = float("-inf"), 0, 0
+        self.test_NL = np.empty((0, goal.n_outputs))
+        self.state: dict[str, Tensor] = {}
+
+    def train(self, epochs: int) -> None:
+        """Go on for so many epochs."""
+        for _ in range(epochs):
+            with drawn_from(self._seed, self.epoch, device=self._device):
+                self._learn()
+            self.epoch += 1
+            merit = self._goal.merit(self._parts["validation"], self.predict("validation"))
+            if merit > self.merit + 1e-12:
+                self.merit, self.best_epoch, self.test_NL = merit, self.epoch, self.predict("test")
+                trained = self._network.named_parameters() if self._keep_state else ()
+                self.state = {name: value.detach().clone() for name, value in trained if value.requires_grad}
+
+    def predict(self, part: str) -> Array:
+        """What the network says now of the windows of a part, in their order."""
+        import torch
+
+        windows_N, self_was_training = self._parts[part], self._network.training
+        said_NL = np.empty((len(windows_N), self._goal.n_outputs))
+        self._network.eval()
+        with torch.no_grad():  # what a model caches in inference mode, training could not use
+            for group, rows_N in self._rows(windows_N):
+                for at in range(0, len(rows_N), JUDGED_AT_ONCE):
+                    batch_N = rows_N[at : at + JUDGED_AT_ONCE]
+                    output_BL = self._network(*group.rows(batch_N, self._device))
+                    said_NL[np.searchsorted(windows_N, group.windows_N[batch_N])] = self._goal.read(output_BL)
+        self._network.train(self_was_training)
+        return said_NL
+
+    def drop(self) -> None:
+        """Free weights and the state of the optimizer."""
+        del self._network, self._optimizer, self._schedule
+
+    def _learn(self) -> None:
+        """One pass over the training part, in batches of one shape and of nearly one size."""
+        import torch
+
+        self._network.train()
+        rng = np.random.default_rng(np.random.SeedSequence([self._seed, self.epoch]))
+        batches = [
+            (group, batch_N)
+            for group, rows_N in self._rows(self._parts["train"])
+            # Parts of nearly one size leave no last batch of a single window, which batch norm could not take.
+            for batch_N in np.array_split(rng.permutation(rows_N), -(-len(rows_N) // self._batch_size))
+        ]
+        for at in rng.permutation(len(batches)):
+            group, batch_N = batches[at]
+            self._optimizer.zero_grad()
+            self._goal.loss(self._network(*group.rows(batch_N, self._device)), group.windows_N[batch_N]).backward()
+            torch.nn.utils.clip_grad_norm_(self._network.parameters(), MAX_NORM)
+            self._optimizer.step()
+            self._schedule.step()
+
+    def _rows(self, windows_N: Array) -> Iterator[tuple[Group, Array]]:
+        """Groups that hold some of the windows, with the rows of these."""
+        for group in self._groups:
+            rows_N = np.flatnonzero(np.isin(group.windows_N, windows_N))
+            if len(rows_N):
+                yield group, rows_N
+
+
+def _risen(step: int) -> float:
+    return min((step + 1) / WARM_UP, 1.0)
+
+
+def tune(
+    learners: Sequence[Learner], settings: Sequence[Setting], *, epochs: int, by: str = "balanced accuracy"
+) -> tuple[Learner, int, str]:
+    """The learner that successive halving leaves, epochs of all together, and the rule it was chosen by."""
+    race = halve(learners, epochs=epochs)
+    winner, (rate, decay) = learners[race.winner], settings[race.winner]
+    rule = (
+        f"learning rate {rate:g}, weight decay {decay:g} of {len(settings)} settings by successive halving, epoch "
+        f"{winner.best_epoch} of {epochs}; by {by} on validation, ties to the first"
+    )
+    return winner, race.n_epochs, rule
+
+
+@contextmanager
+def drawn_from(seed: int, *path: int, device: str = "cpu") -> Iterator[None]:
+    """Torch's global generators start from a seed inside, and are as they were afterwards."""
     import torch
 
-    count_L = np.bincount(y["train"], minlength=n_classes)
-    weight_L = torch.tensor(np.where(count_L > 0, len(y["train"]) / np.maximum(count_L, 1), 0.0), dtype=torch.float32)
-    loss = torch.nn.CrossEntropyLoss(weight=weight_L)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=budget.weight_decay)
-    x_WCT, y_W = torch.from_numpy(x["train"]), torch.from_numpy(y["train"])
-    best, kept = -1.0, dict[str, Array]()
-    for _ in range(budget.epochs):
-        network.train()
-        order_W = torch.randperm(len(y_W))
-        for at in range(0, len(order_W), budget.batch_size):
-            batch = order_W[at : at + budget.batch_size]
-            if len(batch) > 1:  # batch norm has no spread of a single window
-                optimizer.zero_grad()
-                loss(network(x_WCT[batch]), y_W[batch]).backward()
-                optimizer.step()
-        judged = {part: _network_proba(network, x[part]) for part in ("validation", "test")}
-        merit = merit_of(y["validation"], judged["validation"])
-        if merit > best + 1e-12:
-            best, kept = merit, judged
-    return kept
-
-
-def _network_proba(network: torch.nn.Module, x_WCT: Array) -> Array:
-    import torch
-
-    network.eval()
-    with torch.inference_mode():
-        proba = [network(torch.from_numpy(x_WCT[at : at + 256])).softmax(dim=1) for at in range(0, len(x_WCT), 256)]
-    return torch.cat(proba).double().numpy()
+    # layers and dropout draw from the global generators, which nobody else should notice
+    with torch.random.fork_rng(devices=[] if device == "cpu" else [torch.device(device)]):
+        torch.manual_seed(int(np.random.SeedSequence([seed, *path]).generate_state(1)[0]))
+        yield
 
 
 def build_network(kind: str, shape: tuple[int, ...], *, n_classes: int, sfreq: float) -> torch.nn.Module:

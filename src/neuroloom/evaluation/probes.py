@@ -352,10 +352,10 @@ def _result(data: Data, table: pd.DataFrame, output_WL: Array, target: str) -> P
     facts = {"window": windows_N, "fold": np.repeat(np.arange(len(sizes)), sizes)}
     people = {"participant": data.participants_W[windows_N], "label": labels_N, "predicted": predicted_N}
     predictions = pd.DataFrame({**facts, **people})
-    return ProbeResult(table, _by_participant(predictions, target, data.classes is not None), predictions)
+    return ProbeResult(table, participant_scores(predictions, target, data.classes is not None), predictions)
 
 
-def _by_participant(predictions: pd.DataFrame, target: str, classes: bool) -> pd.DataFrame:
+def participant_scores(predictions: pd.DataFrame, target: str, classes: bool) -> pd.DataFrame:
     """Balanced accuracy over the classes that each participant has, or mean absolute error."""
     if classes:
         right = predictions.assign(hit=predictions["predicted"] == predictions["label"])

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from neuroloom.config import Config
+from neuroloom.figures.report_evaluation import evaluation_section
+from neuroloom.figures.report_models import models_section
+from neuroloom.figures.report_tables import embed_figures, embed_image, select, to_table
 from neuroloom.provenance import config_digest, git_commit, versions
 from neuroloom.tables import study_summary
 
 TEMPLATE = Path(__file__).parents[3] / "resources" / "report.html.j2"
-WIDTH, QUALITY = 1100, 80
 MEEG_COLUMNS = {
     "recording": "recording",
     "n_channels": "channels",
     "n_bads": "bad",
     "bads": "reasons",
     "n_ocular": "eye components out",
+    "n_muscle": "muscle components out",
     "n_windows": "windows",
     "n_rejected": "rejected windows",
     "duration": "duration (s)",
@@ -91,20 +90,12 @@ PROBE_COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of the page: headers and rows of cells; a cell is its text and the value that it sorts by."""
-
-    headers: list[str]
-    rows: list[list[tuple[str, Any]]]
-
-
 def render_report(
     *,
     config: Config,
     tables: Mapping[str, pd.DataFrame],
     figures: Mapping[str, Path],
-    token_figures: Mapping[str, Path] | None = None,
+    drawn: Mapping[str, Path] | None = None,
 ) -> str:
     """Render the page.
 
@@ -114,11 +105,12 @@ def render_report(
         Printed, with its digest.
     tables : mapping
         `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`; `cleaning` of a simulated study; `tokenizers`,
-        `tokenizer_probes` and `token_quarantine` where there are tokenizers.
+        `tokenizer_probes` and `token_quarantine` where there are tokenizers; `pretraining` and `models` where models
+        were trained; `evaluation` and its other tables where they were judged.
     figures : mapping
         QC figure (PNG) by recording; at most `config.report.max_figures` go in, the worst first.
-    token_figures : mapping, optional
-        Figures of the tokenizers by name, with their captions in resources/captions.
+    drawn : mapping, optional
+        Figures of the sections by name (`tokens_…`, `models_…`, `evaluation_…`), with captions in resources/captions.
 
     Returns
     -------
@@ -130,18 +122,20 @@ def render_report(
     template = environment.from_string(TEMPLATE.read_text())
     recordings, quarantine = tables["recordings"], tables["quarantine"]
     lost = [tables[name] for name in ("quarantine", "token_quarantine") if name in tables]
-    shown = worst_first(tables)[: config.report.max_figures]
+    shown, drawn = worst_first(tables)[: config.report.max_figures], drawn or {}
     return template.render(
         name=config.study.name,
         headline=headline(recordings, quarantine),
         simulated=config.study.recordings is None,
         summary=to_table(study_summary(recordings)),
-        meeg=to_table(_select(tables["qc_meeg"], MEEG_COLUMNS)),
-        bold=to_table(_select(tables["qc_bold"], BOLD_COLUMNS)),
+        meeg=to_table(select(tables["qc_meeg"], MEEG_COLUMNS)),
+        bold=to_table(select(tables["qc_bold"], BOLD_COLUMNS)),
         quarantine=to_table(pd.concat(lost).drop_duplicates()),
-        tokenizers=to_table(_select(tables["tokenizers"], TOKENIZER_COLUMNS)) if "tokenizers" in tables else None,
+        tokenizers=to_table(select(tables["tokenizers"], TOKENIZER_COLUMNS)) if "tokenizers" in tables else None,
         probes=to_table(_probes(tables["tokenizer_probes"])) if "tokenizers" in tables else None,
-        token_figures=[(name, embed_image(path), _caption(name)) for name, path in (token_figures or {}).items()],
+        token_figures=embed_figures(drawn, "tokens"),
+        models=models_section(tables, drawn) if "models" in tables else None,
+        evaluation=evaluation_section(tables, drawn) if "evaluation" in tables else None,
         cleaning=to_table(tables["cleaning"].drop(columns="what")) if "cleaning" in tables else None,
         recordings=to_table(recordings.drop(columns=["n_rows", "n_columns"], errors="ignore")),
         runtime=to_table(tables["runtime"]),
@@ -157,11 +151,7 @@ def render_report(
 def _probes(table: pd.DataFrame) -> pd.DataFrame:
     """Balanced accuracies of the tokenizers' probes; the other metrics stay in the table file."""
     chosen = table[table["metric"] == "balanced_accuracy"] if len(table) else table
-    return _select(chosen, PROBE_COLUMNS)
-
-
-def _caption(name: str) -> str:
-    return (TEMPLATE.parent / "captions" / f"{name}.rst").read_text().strip()
+    return select(chosen, PROBE_COLUMNS)
 
 
 def headline(recordings: pd.DataFrame, quarantine: pd.DataFrame) -> list[tuple[str, str]]:
@@ -200,46 +190,3 @@ def worst_first(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         ranks[name] = (seen[modality], modality)
         seen[modality] += 1
     return [*tables["quarantine"]["recording"], *sorted(ranks, key=lambda name: ranks[name])]
-
-
-def _select(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    chosen = table[[name for name in columns if name in table.columns]]
-    if "bads" in chosen:
-        chosen = chosen.assign(bads=[_listed(json.loads(bads)) for bads in chosen["bads"]])
-    return chosen.rename(columns=dict(columns))
-
-
-def _listed(reasons: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-
-
-def to_table(table: pd.DataFrame) -> Table:
-    """Cells with a readable text and a value to sort by."""
-    rows = [[(_text(value), "" if _empty(value) else value) for value in row] for row in table.itertuples(index=False)]
-    return Table([str(name) for name in table.columns], rows)
-
-
-def _empty(value: Any) -> bool:
-    return value is None or (not isinstance(value, (list, dict, str)) and bool(pd.isna(value)))
-
-
-def _text(value: Any) -> str:
-    if _empty(value):
-        return "n/a"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    text = str(value)
-    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
-
-
-def embed_image(path: Path) -> str:
-    """A figure as a `data:` address; WebP keeps a page of sixty figures under 15 MB."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        if small.width > WIDTH:
-            small = small.resize((WIDTH, round(small.height * WIDTH / small.width)), Image.Resampling.LANCZOS)
-        stream = io.BytesIO()
-        small.save(stream, "WEBP", quality=QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -18,8 +18,10 @@ import numpy as np
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.schema import ConfigError, Frozen
 from neuroloom.tokenizers.segments import Segments
+from neuroloom.training.checkpoint import CARD, read_card
+from neuroloom.training.checkpoint import WEIGHTS as WEIGHTS
 
-WEIGHTS, SETTINGS = "model.safetensors", "config.json"  # of a saved tokenizer
+SETTINGS = "config.json"  # of a saved tokenizer
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,12 @@ class Tokenizer(Protocol):
         rng: np.random.Generator,
         validation: Sequence[Segments] = (),
         scheduler: Any = "threads",
+        folder: Path | None = None,
     ) -> dict[str, Any]:
-        """Learn from training recordings; facts for the card are returned. `scheduler` is Dask's, for corpus passes."""
+        """Learn from training recordings; facts for the card are returned.
+
+        `scheduler` is Dask's, for corpus passes; `folder` keeps what a run that was killed goes on from.
+        """
 
     def encode(self, signal_BCT: Any, positions_BC6: Any, sensor_type_BC: Any, overlap: float = 0.0) -> Tokens:
         """Codes and features of segments."""
@@ -110,5 +116,14 @@ def kind_of(folder: Path) -> str:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """A fitted tokenizer of any kind, from the folder that it was saved in."""
-    return tokenizer_class(kind_of(folder)).load(folder)
+    """A fitted tokenizer of any kind, from the folder that it was saved in.
+
+    Raises
+    ------
+    ArtifactError
+        If the weights are not those that its card names.
+    """
+    kind = kind_of(folder)
+    if (folder / CARD).exists():
+        read_card(folder)
+    return tokenizer_class(kind).load(folder)

@@ -14,6 +14,7 @@ class LipcotConfig(Frozen):
     """LiPCoT: linear prediction of each channel, k-means of the coefficients (arXiv 2408.07292)."""
 
     kind: Literal["lipcot"] = "lipcot"
+    sfreq: float | None = Field(None, gt=0, description="Rate of the signals, Hz; null: as preprocessed.")
     order: int = Field(16, ge=1, le=64, description="Order of the linear prediction.")
     warp: float = Field(0.2, gt=-1, lt=1, description="Frequency warping (lambda); 0 is plain Burg.")
     features: Literal["spectral", "coefficients", "cepstrum"] = Field(
@@ -30,6 +31,7 @@ class BrainTokenizerConfig(Frozen):
     """BrainTokenizer: SEANet, latent sources and residual quantization (arXiv 2505.18185)."""
 
     kind: Literal["braintokenizer"] = "braintokenizer"
+    sfreq: float | None = Field(None, gt=0, description="Rate of the signals, Hz; null: as preprocessed.")
     window_length: int = Field(512, ge=16, description="Samples of one window.")
     n_filters: int = Field(32, ge=1, description="Filters of the first convolution; doubled at each stride.")
     ratios: tuple[int, ...] = Field((8, 4, 2), min_length=1, description="Strides, in the decoder's order.")
@@ -78,23 +80,15 @@ TokenizerConfig = Annotated[LipcotConfig | BrainTokenizerConfig, Field(discrimin
 
 
 class TokenizeConfig(Frozen):
-    """Tokenizers, and on whom they are fitted and judged."""
+    """Tokenizers, and how they are judged."""
 
     use: tuple[Label, ...] = Field((), description="Tokenizers that are fitted, by name; none leaves the stage out.")
     tokenizers: dict[Label, TokenizerConfig] = Field({}, description="Tokenizers by name; `kind` says which method.")
-    n_folds: int = Field(4, ge=3, description="Parts that the people are divided into.")
-    folds: tuple[int, ...] = Field((0,), description="Parts that are held out in turn: each has its own tokenizers.")
-    held_out_devices: tuple[str, ...] = Field(
-        (),
-        description="Devices (`<study>-<site>-<modality>`) no tokenizer is fitted on; other studies' do not count.",
-    )
     max_segments: int = Field(0, ge=0, description="Segments of a recording that are scored at most; 0 takes all.")
     n_permutations: int = Field(200, ge=20, description="Shuffled labels that chance is measured with.")
 
     @model_validator(mode="after")
-    def _folds(self) -> Self:
-        if wrong := [fold for fold in self.folds if not 0 <= fold < self.n_folds]:
-            raise ValueError(f"folds {wrong} are not among 0 to {self.n_folds - 1} (n_folds)")
+    def _known(self) -> Self:
         if unknown := [name for name in self.use if name not in self.tokenizers]:
             known = ", ".join(self.tokenizers) or "none"
             raise ValueError(f"use names {', '.join(unknown)}; described under tokenizers are: {known}")

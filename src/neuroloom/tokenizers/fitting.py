@@ -23,16 +23,22 @@ from neuroloom.quarantine import Quarantined, QuarantineRow, UnusableRecording
 from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.base import SETTINGS, WEIGHTS, tokenizer_class
 from neuroloom.tokenizers.config import BrainTokenizerConfig, LipcotConfig
-from neuroloom.tokenizers.segments import Segments
+from neuroloom.tokenizers.segments import Preparation, Segments
+from neuroloom.training.checkpoint import CARD, run_folder, write_card
 from neuroloom.training.processes import set_threads
 
 logger = logging.getLogger(__name__)
-CARD = "card.json"
 FILES = (WEIGHTS, SETTINGS, CARD)  # of a fitted tokenizer
 
 
 def open_segments(
-    manifests: Iterable[Path], *, sfreq: float, stage: str, limit: int = 0
+    manifests: Iterable[Path],
+    *,
+    sfreq: float,
+    stage: str,
+    limit: int = 0,
+    preparation: Preparation = "brainomni",
+    duration: float | None = None,
 ) -> tuple[list[Segments], pd.DataFrame]:
     """Segments of the recordings that can be tokenized, and a quarantine row for each of the others.
 
@@ -46,6 +52,8 @@ def open_segments(
         Name of the rule, for the rows.
     limit : int
         Segments of one recording at most; 0 takes all.
+    preparation, duration
+        As in `Segments`.
 
     Raises
     ------
@@ -56,7 +64,9 @@ def open_segments(
     for manifest in manifests:
         found += 1
         try:
-            corpus.append(Segments(open_artifact(manifest, kind="recording"), sfreq=sfreq, limit=limit))
+            artifact = open_artifact(manifest, kind="recording")
+            options = {"limit": limit, "preparation": preparation, "duration": duration}
+            corpus.append(Segments(artifact, sfreq=sfreq, **options))  # type: ignore[arg-type]
         except Quarantined as error:
             logger.info("%s was quarantined by %s", error.row.recording, error.row.stage)
         except UnusableRecording as error:
@@ -88,7 +98,7 @@ def fit_tokenizer(
     ----------
     config : LipcotConfig or BrainTokenizerConfig
     sfreq : float
-        Rate that it is fitted at, Hz.
+        Rate of the cleaned recordings, Hz, where the config asks for no other.
     rows : sequence of RecordingRow
         The whole sheet.
     manifests : mapping
@@ -111,11 +121,13 @@ def fit_tokenizer(
     if weights := getattr(config, "weights", None):
         copy_weights(Path(weights), folder)
         return
+    sfreq = config.sfreq or sfreq
     parts = {part: _corpus(part, split, manifests, sfreq) for part in ("train", "validation")}
     tokenizer = tokenizer_class(config.kind)(config, sfreq)  # type: ignore[call-arg]
-    with corpus_scheduler() as scheduler:
-        facts = tokenizer.fit(parts["train"], validation=parts["validation"], scheduler=scheduler, rng=rng)
-    tokenizer.save(folder)
+    settings = [config.model_dump(), sfreq, [one.digest for part in parts.values() for one in part]]
+    with run_folder(folder, settings) as run, corpus_scheduler() as scheduler:
+        facts = tokenizer.fit(parts["train"], validation=parts["validation"], scheduler=scheduler, rng=rng, folder=run)
+        tokenizer.save(folder)
     names = {segments.recording for part in parts.values() for segments in part}
     card = {
         "architecture": config.kind,
@@ -125,7 +137,7 @@ def fit_tokenizer(
         "salt": salt,
         "seen_subjects": seen_subjects([row for row in rows if row.recording in names], salt=salt),
     }
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+    write_card(folder, card)
 
 
 @contextmanager
@@ -167,5 +179,5 @@ def write_unfitted(folder: Path, error: UnusableRecording) -> None:
     """Say in place of a tokenizer why there is none, so that the rest of the study goes on."""
     facts = {"unusable": {"file": error.file, "reason": error.reason, "remedy": error.remedy}}
     (folder / SETTINGS).write_text(json.dumps(facts, indent=1) + "\n")
-    (folder / CARD).write_text("{}\n")
+    (folder / CARD).write_text(json.dumps(facts, indent=1) + "\n")
     (folder / WEIGHTS).touch()

@@ -79,6 +79,7 @@ class Lipcot:
         rng: np.random.Generator,
         validation: Sequence[Segments] = (),
         scheduler: Any = "threads",
+        folder: Path | None = None,
     ) -> dict[str, Any]:
         """Features of a corpus, standardized, and their k-means.
 
@@ -92,6 +93,8 @@ class Lipcot:
             Not used: nothing is chosen by it.
         scheduler : str or callable
             Of Dask: "threads", "synchronous", "processes", or a distributed client.
+        folder : Path, optional
+            Not used: it is not long enough at work to be gone on with.
 
         Returns
         -------

@@ -1,12 +1,13 @@
 """Pieces of a preprocessed recording, as tokenizers and models read them.
 
-Each piece is brought to the average of its sensors and to unit size, EEG, magnetometers and gradiometers apart, as
-BrainOmni does (arXiv 2505.18185): what is left is comparable between amplifiers, units and kinds of sensors.
+Two ways to make amplifiers, units and kinds of sensors comparable. `brainomni` (arXiv 2505.18185): each piece around
+the average of its sensors and at unit size, EEG, magnetometers and gradiometers apart; positions around their centre.
+`reve` (arXiv 2510.21585): each channel at zero mean and unit SD over the recording; positions in metres.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from neuroloom.windows import WindowReader
 
 SENSOR_TYPES = {"eeg": 0, "mag": 1, "grad": 2}
 SMALLEST_SD = {"eeg": 1e-9, "mag": 1e-17, "grad": 1e-16}  # V, T, T/m: below it there was no brain
+Preparation = Literal["brainomni", "reve"]
+LARGEST_Z = 15.0  # SDs that `reve` clips at
+WINDOWS_FOR_SCALE = 60  # that mean and SD of a channel are taken from
 
 
 def normalize_positions(positions_C6: Array, sensor_type_C: Array) -> Array:
@@ -66,8 +70,8 @@ def normalize_segments(signal_BCT: Array, sensor_type_C: Array) -> Array:
 class Segments:
     """The usable segments of one preprocessed recording.
 
-    A segment is one window of the store, resampled to `sfreq` where that differs. Windows that the cleaning rejected, a
-    shorter rest at the end, and channels that stayed bad are left out.
+    A segment is one window of the store, or a piece from a given time on, resampled to `sfreq` where that differs. What
+    the cleaning rejected, a shorter rest at the end, and channels that stayed bad are left out.
 
     Parameters
     ----------
@@ -77,18 +81,26 @@ class Segments:
         Hz; default the rate of the store.
     limit : int
         Segments at most, evenly spread over the recording; 0 takes all.
+    preparation : {"brainomni", "reve"}
+        How signals and positions are made comparable.
+    onset_N : array, optional
+        Beginning of each segment, s from the start of the recording; default the windows of the store.
+    duration : float, optional
+        Length of a segment, s; without onsets a window of the store is cut into as many as fit.
 
     Attributes
     ----------
     recording : str
     ch_names : list of str
     positions_C6, sensor_type_C : arrays
-        As tokenizers take them.
+        As tokenizers and models take them.
     sfreq : float
     n_times : int
         Samples of a segment.
-    window_N : int array
-        Window of the store of each segment.
+    start_N : int array
+        First sample of each segment, at the rate of the store.
+    kept_N : int array
+        Which of the given onsets (or of the pieces of the store) each segment is.
 
     Raises
     ------
@@ -96,7 +108,16 @@ class Segments:
         No good EEG or MEG channel, a channel without a position, or no usable window.
     """
 
-    def __init__(self, artifact: Artifact, *, sfreq: float | None = None, limit: int = 0) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        sfreq: float | None = None,
+        limit: int = 0,
+        preparation: Preparation = "brainomni",
+        onset_N: Array | None = None,
+        duration: float | None = None,
+    ) -> None:
         recording = Recording.from_artifact(artifact)
         good_C = np.array([not status.startswith("bad") for status in recording.status])
         self._rows = np.flatnonzero(np.isin(recording.ch_types, list(SENSOR_TYPES)) & good_C)
@@ -107,10 +128,13 @@ class Segments:
         self.ch_names = [recording.ch_names[row] for row in self._rows]
         self.sfreq = float(sfreq or recording.sfreq)
         self._stored_sfreq = recording.sfreq
-        self.n_times = round(self._reader.shape[-1] / recording.sfreq * self.sfreq)
+        self._length = round(duration * recording.sfreq) if duration else self._reader.shape[-1]
+        self.n_times = round(self._length / recording.sfreq * self.sfreq)
         self.sensor_type_C = np.array([SENSOR_TYPES[recording.ch_types[row]] for row in self._rows], np.int64)
-        self.positions_C6 = self._positions(recording)
-        self.window_N = self._usable(recording.window_status, limit)
+        self.positions_C6 = self._positions(recording, preparation)
+        self._good_N = self._good_windows(recording.window_status)
+        self.start_N, self.kept_N = self._usable(onset_N, limit)
+        self._scale = self._channel_scale() if preparation == "reve" else None
 
     @property
     def n_channels(self) -> int:
@@ -122,14 +146,9 @@ class Segments:
         """Length of a segment, s."""
         return self.n_times / self.sfreq
 
-    @property
-    def start_N(self) -> Array:
-        """First sample of each segment, at the rate of the store."""
-        return self.window_N * self._reader.shape[-1]
-
     def __len__(self) -> int:
         """Number of segments."""
-        return len(self.window_N)
+        return len(self.start_N)
 
     def sensors(self, count: int) -> tuple[Array, Array]:
         """Positions (count, C, 6) and types (count, C) of the sensors, once for each segment of a batch."""
@@ -142,13 +161,34 @@ class Segments:
         -------
         float32 array (count, C, T)
         """
-        windows = self.window_N[first : first + count]
-        raw_BCT = np.concatenate([self._reader.read(int(window)) for window in windows])[:, self._rows]
+        raw_BCT = np.stack([self._cut(int(start)) for start in self.start_N[first : first + count]])
         if not np.isfinite(raw_BCT).all():
             raise UnusableRecording(self._file, "missing values (NaN) in the cleaned signal", "preprocess it again")
         if self.sfreq != self._stored_sfreq:
             raw_BCT = self._resampled(raw_BCT)
-        return normalize_segments(raw_BCT, self.sensor_type_C)
+        if self._scale is None:
+            return normalize_segments(raw_BCT, self.sensor_type_C)
+        mean_C1, sd_C1 = self._scale
+        return np.clip((raw_BCT - mean_C1) / sd_C1, -LARGEST_Z, LARGEST_Z).astype(np.float32)
+
+    def _cut(self, start: int) -> Array:
+        """Samples of the good channels, from as many windows of the store as they lie in."""
+        size = self._reader.shape[-1]
+        first, last = start // size, (start + self._length - 1) // size
+        windows_WCT = self._reader.read(first, last - first + 1)[:, self._rows]
+        whole_CT = windows_WCT[0] if first == last else np.concatenate(list(windows_WCT), axis=1)
+        return whole_CT[:, start - first * size :][:, : self._length]
+
+    def _channel_scale(self) -> tuple[Array, Array]:
+        """Mean and SD of each channel over good windows of the recording, (C, 1)."""
+        chosen = np.linspace(0, len(self._good_N) - 1, min(len(self._good_N), WINDOWS_FOR_SCALE)).round().astype(int)
+        sums_3C = np.zeros((3, self.n_channels, 1))
+        for window in self._good_N[chosen]:
+            x_CT = self._reader.read(int(window))[0, self._rows].astype(np.float64)
+            sums_3C += [np.full((self.n_channels, 1), x_CT.shape[1]), x_CT.sum(1, keepdims=True), _squares(x_CT)]
+        mean_C1 = sums_3C[1] / sums_3C[0]
+        smallest_C1 = np.array([list(SMALLEST_SD.values())[kind] for kind in self.sensor_type_C])[:, None]
+        return mean_C1, np.maximum(np.sqrt(np.maximum(sums_3C[2] / sums_3C[0] - mean_C1**2, 0)), smallest_C1)
 
     def _resampled(self, signal_BCT: Array) -> Array:
         from fractions import Fraction
@@ -160,7 +200,7 @@ class Segments:
             ..., : self.n_times
         ]
 
-    def _positions(self, recording: Recording) -> Array:
+    def _positions(self, recording: Recording, preparation: Preparation) -> Array:
         if not len(self._rows):
             raise UnusableRecording(self._file, "no good EEG or MEG channel", "name the types in sources.<study>.types")
         positions_C6 = np.concatenate([recording.position_C3, recording.orientation_C3], axis=1)[self._rows]
@@ -169,18 +209,41 @@ class Segments:
             raise UnusableRecording(
                 self._file, f"no position of {', '.join(lost[:5])}", "give a montage in sources.<study>.montage"
             )
+        if preparation == "reve":
+            return positions_C6.astype(np.float32)
         return normalize_positions(positions_C6, self.sensor_type_C)
 
-    def _usable(self, window_status: Any, limit: int) -> Array:
+    def _good_windows(self, window_status: Any) -> Array:
         status = list(window_status[: len(self._reader)]) or ["good"] * len(self._reader)
-        good = np.array([window for window, word in enumerate(status) if word == "good"], np.int64)
-        if not len(good):
+        good_N = np.array([window for window, word in enumerate(status) if word == "good"], np.int64)
+        if not len(good_N):
             length = self._reader.shape[-1] / self._stored_sfreq
             raise UnusableRecording(
                 self._file,
                 f"no usable window of {length:g} s: {len(status)} windows, all rejected, or shorter than one",
                 "lower ingest.window, or raise preprocess.meeg.burst_z",
             )
-        if limit and len(good) > limit:
-            good = good[np.linspace(0, len(good) - 1, limit).round().astype(int)]
-        return good
+        return good_N
+
+    def _usable(self, onset_N: Array | None, limit: int) -> tuple[Array, Array]:
+        """First sample of each segment that lies in good windows, and which one it is."""
+        size = self._reader.shape[-1]
+        if onset_N is None:
+            per_window = max(size // self._length, 1)
+            kept_N = (self._good_N[:, None] * per_window + np.arange(per_window)).ravel()
+            start_N = kept_N // per_window * size + kept_N % per_window * self._length
+        else:
+            start_N = np.round(np.asarray(onset_N, float) * self._stored_sfreq).astype(np.int64)
+            inside_N = (start_N >= 0) & (start_N + self._length <= len(self._reader) * size)
+            first_N, last_N = start_N // size, (start_N + self._length - 1) // size
+            good_N = [set(range(a, b + 1)) <= set(self._good_N.tolist()) for a, b in zip(first_N, last_N, strict=True)]
+            kept_N = np.flatnonzero(inside_N & np.array(good_N, bool))
+            start_N = start_N[kept_N]
+        if limit and len(kept_N) > limit:
+            chosen = np.linspace(0, len(kept_N) - 1, limit).round().astype(int)
+            start_N, kept_N = start_N[chosen], kept_N[chosen]
+        return start_N, kept_N
+
+
+def _squares(x_CT: Array) -> Array:
+    return np.asarray((x_CT**2).sum(axis=1, keepdims=True))

@@ -41,6 +41,8 @@ class TokenSet:
     overlap : float
         Share of a window that the next one repeated.
     codebook_sizes : tuple of int
+    digest : str
+        Of the store that they were read from.
     """
 
     codes_NLSQ: Any
@@ -55,6 +57,7 @@ class TokenSet:
     step: float
     overlap: float
     codebook_sizes: tuple[int, ...]
+    digest: str = ""
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
@@ -66,6 +69,7 @@ class TokenSet:
             recording_N=artifact.read("window_recording"),
             start_N=artifact.read("window_start"),
             codebook_sizes=tuple(artifact.attrs["codebook_sizes"]),
+            digest=artifact.digest,
             **facts,
         )
 

@@ -1,4 +1,4 @@
-"""Weights on disk: a finished model with its card, and the state of a run that may be killed at any time.
+"""Weights on disk: the card of a finished model, and the state of a run that may be killed at any time.
 
 Tensors are safetensors, the rest is JSON; nothing is pickled. A file has its name only once it is whole.
 """
@@ -9,13 +9,14 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroloom.manifest import ArtifactError
-from neuroloom.provenance import file_digest
+from neuroloom.provenance import config_digest, file_digest
 from neuroloom.training.sampling import Position
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.json"
+WEIGHTS, CARD = "model.safetensors", "card.json"
 STATE, TENSORS = "state.json", ("weights", "optimizer", "averaged")
 AGAIN = "Delete the folder and make it again"
 
@@ -56,40 +57,31 @@ class TrainingState:
     groups: list[dict[str, Any]]
 
 
-def save_model(
-    folder: Path, state_dict: Mapping[str, Tensor], config: Mapping[str, Any], card: Mapping[str, Any]
-) -> None:
-    """Write a finished model: weights, settings and card; the card comes last and names the sha256 of the weights.
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write the card of finished weights, last of all files of a model: it names the sha256 of the weights.
 
     Parameters
     ----------
     folder : Path
-    state_dict : mapping of Tensor
-    config : mapping
-        What the model is built from.
+        Holds model.safetensors.
     card : mapping
-        Where it came from: architecture, seed, digests of the data, the subjects that it has seen.
+        Where the weights came from: architecture, digests of the data, the people that they have seen.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CARD).unlink(missing_ok=True)
-    _write_tensors(folder / WEIGHTS, state_dict)
-    _write_json(folder / CONFIG, dict(config))
     _write_json(folder / CARD, {**card, "weights_sha256": file_digest(folder / WEIGHTS)})
 
 
-def load_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """Weights, settings and card of a folder that `save_model` wrote.
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of finished weights.
 
     Raises
     ------
     ArtifactError
-        A file is missing or damaged, or the weights are not those of the card.
+        It is missing or damaged, or the weights are not those that it names.
     """
-    config, card = _read_json(folder / CONFIG), _read_json(folder / CARD)
-    state = read_tensors(folder / WEIGHTS)
+    card = _read_json(folder / CARD)
     if file_digest(folder / WEIGHTS) != card.get("weights_sha256"):
         raise ArtifactError(f"{folder / WEIGHTS}: the weights have changed since {CARD} was written. {AGAIN}")
-    return state, config, card
+    return card
 
 
 def match_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
@@ -133,6 +125,17 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return path
+
+
+@contextmanager
+def run_folder(folder: Path, settings: Any) -> Iterator[Path]:
+    """A folder for the checkpoints of a run, beside what it makes; gone once the run is finished.
+
+    Named by a digest of the settings, so that a run with others does not go on from it.
+    """
+    run = folder / f"run-{config_digest(settings)[:12]}"
+    yield run
+    shutil.rmtree(run, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:

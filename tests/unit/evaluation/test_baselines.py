@@ -10,7 +10,7 @@ from neuroloom.evaluation.baselines import BASELINES, Budget, band_power, run_ba
 from neuroloom.evaluation.splits import LeakError
 
 SFREQ = 100.0
-QUICK = Budget(epochs=30, learning_rates=(3e-3,), components=(2, 4), penalties=(0.1, 0.01))
+QUICK = Budget(epochs=20, learning_rates=(1e-3, 3e-3), weight_decays=(1e-2,), components=(4, 2), penalties=(0.1, 0.01))
 
 
 def signals(rng: np.random.Generator, *, n_people: int = 8, n: int = 24) -> tuple[Any, Any, Any, Any]:
@@ -35,8 +35,22 @@ def test_a_planted_rhythm_is_read(name: str, rng: np.random.Generator) -> None:
     assert made.windows_N.tolist() == np.flatnonzero(parts == "test").tolist()
     assert made.proba_NL.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     assert np.mean(predicted == labels[made.windows_N]) > (0.7 if name == "shallow" else 0.85)
-    assert made.n_epochs == (30 if name in ("eegnet", "shallow") else 0)
-    assert made.n_fits == {"band_power_lda": 1, "csp_lda": 2, "riemann": 2}.get(name, 1)
+    assert made.n_epochs == (40 if name in ("eegnet", "shallow") else 0)  # two settings in one round
+    assert made.n_fits == (4 if name == "band_power_lda" else 2)
+    assert (made.n_trainable > 100) == (name in ("eegnet", "shallow"))
+    assert "balanced accuracy on validation" in made.rule
+
+
+def test_everyone_gets_as_many_candidates(rng: np.random.Generator) -> None:
+    x_WCT, labels, people, parts = signals(rng, n_people=4, n=8)
+    budget = Budget(epochs=3, candidates=3)
+    fits = {
+        name: run_baseline(name, x_WCT, labels, people, parts, sfreq=SFREQ, rng=rng, budget=budget)
+        for name in BASELINES
+        if name != "majority"
+    }
+    assert {name: made.n_fits for name, made in fits.items()} == dict.fromkeys(fits, 3)
+    assert {fits[name].n_epochs for name in ("eegnet", "shallow")} == {3 + 2 * 2}
 
 
 @pytest.mark.parametrize("name", ["band_power_lda", "csp_lda", "riemann"])
@@ -76,7 +90,7 @@ def test_networks_repeat_and_leave_the_global_generator_alone(rng: np.random.Gen
     torch.manual_seed(11)
     expected = torch.rand(1)
     torch.manual_seed(11)
-    short = Budget(epochs=1, learning_rates=(1e-3,))
+    short = Budget(epochs=2)
     one, other = (
         run_baseline("eegnet", x_WCT, labels, people, parts, sfreq=SFREQ, rng=np.random.default_rng(4), budget=short)
         for _ in range(2)

@@ -4,10 +4,17 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from tests.workflow.test_report import browse
 
 from neuroloom.config import Config, parse_config
-from neuroloom.figures.report import render_report, to_table, worst_first
+from neuroloom.figures import report_evaluation
+from neuroloom.figures.report import render_report, worst_first
+from neuroloom.figures.report_tables import to_table
 from neuroloom.figures.style import plot_notice, save_figure
+
+from .test_evaluation_plots import evaluation_table
+from .test_model_plots import models_table, pretraining_table
+from .test_report_evaluation import all_tables
 
 
 @pytest.fixture
@@ -106,3 +113,64 @@ def test_figures_are_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_figure(plot_notice("title", "text"), tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.fixture
+def learned(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Tables of a study with models that were pretrained and judged."""
+    models = {"pretraining": pretraining_table(), "models": models_table()}
+    return {**tables, **models, **all_tables(evaluation_table(("eyes",)))}
+
+
+def test_models_and_their_evaluation_have_sections(
+    config: Config, learned: dict, figures: dict[str, Path], tmp_path: Path
+) -> None:
+    names = ("models_pretraining", "models_scaling", "evaluation_downstream", "evaluation_few_shot")
+    for name in names:
+        save_figure(plot_notice(name, "text"), tmp_path / f"{name}.png")
+    drawn = {name: tmp_path / f"{name}.png" for name in names}
+    html = render_report(config=config, tables=learned, figures=figures, drawn=drawn)
+    for anchor in ("models", "evaluation"):
+        assert f'href="#{anchor}"' in html
+        assert f'<h2 id="{anchor}">' in html
+    assert html.count('src="data:image/webp') == 3 + 4
+    assert "<summary>Few shot</summary>" in html
+    assert '<b class="yes">Yes</b><span>reve: after 845 k tokens' in html
+    assert "frozen brainomni" in html
+    assert "reve (linear, frozen)" in html
+    assert html.index('id="models"') < html.index('id="evaluation"') < html.index('id="meeg"')
+
+
+def test_sections_of_what_was_not_done_are_left_out(config: Config, tables: dict, figures: dict[str, Path]) -> None:
+    html = render_report(config=config, tables=tables, figures=figures)
+    assert 'id="models"' not in html
+    assert 'id="evaluation"' not in html
+    assert "#evaluation" not in html
+
+
+def test_long_tables_say_how_much_is_left_out(
+    config: Config, learned: dict, figures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_evaluation, "MOST_ROWS", 10)
+    html = render_report(config=config, tables=learned, figures=figures)
+    assert f"{16 * 2 * 3 - 10} more rows are in the table's file" in html
+
+
+def test_rows_are_filtered_by_all_words(
+    config: Config, learned: dict, figures: dict[str, Path], tmp_path: Path
+) -> None:
+    """The page is given a script that types, so that what the browser then shows can be read."""
+    html = render_report(config=config, tables=learned, figures=figures)
+    typing = """
+    const field = document.querySelector('input[aria-label="Filter rows: Readers by task"]');
+    field.value = "Riemann 0.25";
+    field.dispatchEvent(new Event("input"));
+    const rows = [...field.nextElementSibling.querySelector("tbody").rows];
+    document.body.dataset.shown = rows.filter((row) => !row.hidden).map((row) => row.cells[1].textContent).join();
+    document.body.dataset.all = rows.length;
+    """
+    page = tmp_path / "typed.html"
+    page.write_text(html.replace("</body>", f"<script>{typing}</script></body>"))
+    dom = browse(page, tmp_path, "--dump-dom").stdout
+    assert 'data-shown="Riemann"' in dom
+    assert 'data-all="32"' in dom

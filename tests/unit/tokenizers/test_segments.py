@@ -74,8 +74,8 @@ def test_rejected_windows_and_bad_channels_are_left_out(recording: Recording, tm
     windows = ["good", "rejected: burst", *["good"] * 7, "rejected: jump"]
     changed = replace(recording, status=status, ch_types=types, window_status=windows)
     segments = Segments(written(changed, tmp_path))
-    assert segments.window_N.tolist() == [0, 2, 3, 4, 5, 6, 7, 8]
-    assert segments.start_N.tolist() == [500 * window for window in segments.window_N]
+    assert segments.kept_N.tolist() == [0, 2, 3, 4, 5, 6, 7, 8]
+    assert segments.start_N.tolist() == [500 * window for window in segments.kept_N]
     kept = [row for row in range(18) if row != 4]
     assert segments.ch_names == [recording.ch_names[row] for row in kept]
     assert (len(segments), segments.n_channels, segments.n_times, segments.duration) == (8, 17, 500, 2.0)
@@ -110,9 +110,9 @@ def test_the_name_comes_from_the_store(recording: Recording, tmp_path: Path) -> 
 
 
 def test_a_limit_is_spread_over_the_recording(store: Path) -> None:
-    assert Segments(open_artifact(store), limit=3).window_N.tolist() in ([0, 4, 9], [0, 5, 9])
+    assert Segments(open_artifact(store), limit=3).kept_N.tolist() in ([0, 4, 9], [0, 5, 9])
     assert len(Segments(open_artifact(store), limit=50)) == 10
-    assert Segments(open_artifact(store), limit=1).window_N.tolist() == [0]
+    assert Segments(open_artifact(store), limit=1).kept_N.tolist() == [0]
 
 
 @pytest.mark.parametrize("sfreq", [256.0, 100.0])
@@ -176,3 +176,38 @@ def test_missing_values_are_found_when_they_are_read(recording: Recording, tmp_p
     status = ["bad: dropout" if row == 4 else "good" for row in range(19)]
     left = Segments(written(replace(recording, signal_CT=signal_CT, status=status), tmp_path, name="b"))
     assert np.isfinite(left.read(1, 2)).all()
+
+
+def test_segments_can_start_anywhere(recording: Recording, tmp_path: Path) -> None:
+    """Pieces of 1 s across the windows of 2 s; those in a rejected window, or beyond the end, are left out."""
+    status = ["good"] * 5 + ["rejected: burst"] + ["good"] * 4
+    onset_N = np.array([0.0, 1.5, 3.2, 9.5, 10.5, 12.0, 18.999, 19.1, -0.5])
+    segments = Segments(written(replace(recording, window_status=status), tmp_path), onset_N=onset_N, duration=1.0)
+    assert segments.kept_N.tolist() == [0, 1, 2, 5, 6]
+    assert segments.n_times == 250
+    raw_CT = np.asarray(recording.signal_CT)
+    expected = np.stack([raw_CT[:, round(onset * 250) :][:, :250] for onset in onset_N[segments.kept_N]])
+    np.testing.assert_allclose(
+        segments.read(0, 5), normalize_segments(expected, segments.sensor_type_C), rtol=0, atol=1e-5
+    )
+
+
+def test_windows_are_cut_into_shorter_pieces(recording: Recording, tmp_path: Path) -> None:
+    status = ["good", "rejected: burst"] + ["good"] * 8
+    segments = Segments(written(replace(recording, window_status=status), tmp_path), duration=0.8)
+    assert len(segments) == 9 * 2
+    assert segments.start_N[:4].tolist() == [0, 200, 1000, 1200]
+    assert segments.n_times == 200
+
+
+def test_reve_standardizes_channels_over_the_recording(recording: Recording, tmp_path: Path) -> None:
+    signal_CT = np.asarray(recording.signal_CT) * np.linspace(1, 9, 19)[:, None] + 3e-5
+    signal_CT[3, 100] = 1.0  # a volt: what is far off is cut
+    changed = replace(recording, signal_CT=signal_CT.astype(np.float32))
+    segments = Segments(written(changed, tmp_path), preparation="reve")
+    x_CT = np.concatenate(list(segments.read(0, 10)), axis=1)
+    others = np.delete(np.arange(19), 3)
+    np.testing.assert_allclose(x_CT[others].std(axis=1), 1, rtol=1e-4)
+    np.testing.assert_allclose(x_CT[others].mean(axis=1), 0, atol=1e-4)
+    assert x_CT[3, 100] == 15
+    np.testing.assert_allclose(segments.positions_C6[:, :3], recording.position_C3, rtol=1e-6)

@@ -1,0 +1,112 @@
+def get_evaluation_source(wildcards):
+    """Digest of what one model is judged by."""
+    return [get_model_source(wildcards), source_digest("neuroloom.evaluation.judging")]
+
+
+def get_task(wildcards):
+    """One task, as plain values."""
+    if wildcards.task not in CONFIG.evaluate.tasks:
+        raise WorkflowError(f"no task {wildcards.task!r}; there are {', '.join(CONFIG.evaluate.tasks)}")
+    return CONFIG.evaluate.tasks[wildcards.task].model_dump()
+
+
+def get_task_manifests(wildcards):
+    """The cleaned recordings that a task may ask."""
+    get_task(wildcards)  # an unknown name is an error that lists the known ones
+    task = CONFIG.evaluate.tasks[wildcards.task]
+    rows = [row for row in ROWS.values() if row.modality == task.modality and row.study in (task.studies or STUDIES)]
+    return expand(f"{RESULTS}/preprocess/{{recording}}.manifest.json", recording=[row.recording for row in rows])
+
+
+def get_evaluations(wildcards):
+    """Score tables of all models and baselines in all tasks and folds."""
+    readers = [*CONFIG.pretrain.use, "baselines"]
+    tables = [f"{reader}{kind}.parquet" for reader in readers for kind in ("", ".subjects", ".audits")]
+    return expand(f"{EVALUATION}/{{file}}", task=TASKS, fold=CONFIG.split.folds, file=tables)
+
+
+rule evaluate_model:
+    """Judge one pretrained model in one task: frozen and fine-tuned, beside the same network from scratch."""
+    input:
+        split=f"{RESULTS}/splits/fold-{{fold}}.json",
+        model=f"{MODEL}/model.safetensors",
+        manifests=get_task_manifests,
+    output:
+        scores=f"{EVALUATION}/{{model}}.parquet",
+        subjects=f"{EVALUATION}/{{model}}.subjects.parquet",
+        audits=f"{EVALUATION}/{{model}}.audits.parquet",
+    log:
+        f"{LOGS}/evaluate_model/{{task}}-{{model}}-fold-{{fold}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate_model/{{task}}-{{model}}-fold-{{fold}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=720,
+    params:
+        rows=ROW_VALUES,
+        task=get_task,
+        evaluate=CONFIG.evaluate.model_dump(exclude={"use", "tasks"}),
+        seed=CONFIG.study.seed,
+        source=get_evaluation_source,
+    message:
+        "evaluate {wildcards.model} in {wildcards.task}, fold {wildcards.fold}"
+    script:
+        "../src/evaluate_model.py"
+
+
+rule evaluate_baselines:
+    """Judge the classical and small-network readers in one task."""
+    input:
+        split=f"{RESULTS}/splits/fold-{{fold}}.json",
+        manifests=get_task_manifests,
+    output:
+        scores=f"{EVALUATION}/baselines.parquet",
+        subjects=f"{EVALUATION}/baselines.subjects.parquet",
+        audits=f"{EVALUATION}/baselines.audits.parquet",
+    log:
+        f"{LOGS}/evaluate_baselines/{{task}}-fold-{{fold}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate_baselines/{{task}}-fold-{{fold}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=360,
+    params:
+        rows=ROW_VALUES,
+        task=get_task,
+        evaluate=CONFIG.evaluate.model_dump(exclude={"use", "tasks"}),
+        seed=CONFIG.study.seed,
+        source=source_digest("neuroloom.evaluation.judging"),
+    message:
+        "evaluate the baselines in {wildcards.task}, fold {wildcards.fold}"
+    script:
+        "../src/evaluate_baselines.py"
+
+
+rule collect_evaluation:
+    """Gather all scores into tables, with false discoveries and the shares of variance."""
+    input:
+        get_evaluations,
+    output:
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=EVALUATION_TABLES),
+    log:
+        f"{LOGS}/collect_evaluation/collect_evaluation.log",
+    benchmark:
+        f"{BENCHMARKS}/collect_evaluation/collect_evaluation.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        source=source_digest("neuroloom.evaluation.tables"),
+    message:
+        "collect the scores of the models"
+    script:
+        "../src/collect_evaluation.py"

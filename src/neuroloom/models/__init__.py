@@ -1,0 +1,1 @@
+"""Foundation models: encoders that are pretrained on recordings without labels and read everywhere."""

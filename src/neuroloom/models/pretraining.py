@@ -1,0 +1,195 @@
+"""From the stores of a study to a pretrained model with its curve and its card."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuroloom.artifacts import open_artifact
+from neuroloom.config import RecordingRow
+from neuroloom.evaluation.contamination import seen_subjects
+from neuroloom.evaluation.splits import Split, from_json
+from neuroloom.models.base import Corpus, Encoder, model_class
+from neuroloom.models.config import BrainOmniConfig, ReveConfig
+from neuroloom.provenance import child_rng
+from neuroloom.quarantine import Quarantined, UnusableRecording
+from neuroloom.tokenizers.base import load_tokenizer
+from neuroloom.tokenizers.fitting import copy_weights, open_segments, write_unfitted
+from neuroloom.tokenizers.tokens import TokenSet
+from neuroloom.training.checkpoint import read_card, run_folder, write_card
+from neuroloom.training.processes import set_threads
+
+logger = logging.getLogger(__name__)
+METRICS = "metrics.parquet"
+
+
+def pretrain_or_say_why(*, folder: Path, **given: Any) -> None:
+    """Pretrain a model (`pretrain_model`); where there is nothing to train it on, its folder says so."""
+    try:
+        pretrain_model(folder=folder, **given)
+    except UnusableRecording as error:
+        write_unfitted(folder, error)
+        write_no_curve(folder)
+
+
+def pretrain_model(
+    *,
+    config: ReveConfig | BrainOmniConfig,
+    sfreq: float,
+    rows: Sequence[RecordingRow],
+    manifests: Mapping[str, Path],
+    tokenizer: Path | None,
+    tokens: Sequence[Path],
+    split_file: Path,
+    folder: Path,
+    salt: str,
+    threads: int,
+    rng: np.random.Generator,
+) -> None:
+    """Pretrain a model on the training part of a split and save it with its curve and card.
+
+    A run that was killed leaves its checkpoints beside the model, and goes on from there.
+
+    Parameters
+    ----------
+    config : ReveConfig or BrainOmniConfig
+    sfreq : float
+        Rate of the cleaned recordings, Hz, where neither config nor tokenizer ask for another.
+    rows : sequence of RecordingRow
+        The whole sheet.
+    manifests : mapping
+        Recording -> manifest of preprocess_meeg.
+    tokenizer : Path or None
+        Folder of the fitted tokenizer that the config names.
+    tokens : sequence of Path
+        Manifests of its encode_tokens.
+    split_file : Path
+    folder : Path
+        Gets model.safetensors, config.json, card.json and metrics.parquet.
+    salt : str
+        Of the hashed names of the people in the card.
+    threads : int
+    rng : np.random.Generator
+
+    Raises
+    ------
+    UnusableRecording
+        If no recording of the training part can be used.
+    """
+    set_threads(threads)
+    split = from_json(split_file.read_text(), file=str(split_file), rows=rows)
+    if config.weights:
+        copy_weights(Path(config.weights), folder)
+        write_no_curve(folder)
+        return
+    seed = int(rng.integers(2**31))
+    reader = load_tokenizer(tokenizer) if tokenizer else None
+    kind: type[Encoder] = model_class(config.kind)
+    rate = reader.sfreq if reader else getattr(config, "sfreq", None) or sfreq
+    model = kind.create(config, sfreq=rate, tokenizer=reader, seed=seed)
+    asked = [row for row in rows if row.modality in config.modalities]
+    fewer = _share(asked, split, config.share)
+    sets = _open_tokens(tokens)
+    parts = {
+        part: _corpus(part, split, chosen, manifests, model, sets if tokenizer else None)
+        for part, chosen in (("train", fewer), ("validation", asked))
+    }
+    settings = [config.model_dump(), seed, rate, _digests(parts)]
+    with run_folder(folder, settings) as run:
+        facts = model.pretrain(parts["train"], parts["validation"], rng=rng, folder=run)
+        model.save(folder)
+        shutil.move(run / METRICS, folder / METRICS)
+    card = _card(config, split, parts, rows, facts, salt)
+    if tokenizer:
+        card["upstream"] = [_upstream(tokenizer)]
+    write_card(folder, card)
+
+
+def _share(rows: Sequence[RecordingRow], split: Split, share: float) -> list[RecordingRow]:
+    """A share of the training recordings, at least one; a smaller share is part of a larger one."""
+    rng = child_rng(0, f"share of fold {split.fold}")  # the same for all models
+    trained = [row for row in rows if row.recording in split.train]
+    chosen = rng.permutation(len(trained))[: max(round(share * len(trained)), 1)]
+    return [trained[at] for at in sorted(chosen)]
+
+
+def _open_tokens(manifests: Sequence[Path]) -> list[TokenSet]:
+    """Tokens of each device that has any."""
+    found = []
+    for path in manifests:
+        try:
+            found.append(TokenSet.from_artifact(open_artifact(path, kind="tokens")))
+        except Quarantined as error:
+            logger.info("%s was quarantined by %s", error.row.recording, error.row.stage)
+    return found
+
+
+def _corpus(
+    part: str,
+    split: Split,
+    rows: Sequence[RecordingRow],
+    manifests: Mapping[str, Path],
+    model: Encoder,
+    tokens: Sequence[TokenSet] | None,
+) -> Corpus:
+    """Recordings of a part: their signals, or their tokens for a model that reads these."""
+    names = {row.recording for row in rows} & set(split.recordings(part))
+    try:
+        if tokens is not None:
+            kept = names & {name for one in tokens for name in one.recordings}
+            if not kept:
+                raise UnusableRecording(f"{len(names)} recordings", "none has tokens", "see the quarantine table")
+            return Corpus(tokens=tokens, recordings=frozenset(kept))
+        chosen = [manifests[name] for name in sorted(names) if name in manifests]
+        found = open_segments(
+            chosen,
+            sfreq=model.sfreq,
+            stage="pretrain_model",
+            preparation=model.preparation,
+            duration=getattr(model.config, "segment", None),
+        )[0]
+        return Corpus(segments=found, recordings=frozenset(one.recording for one in found))
+    except UnusableRecording as error:
+        if part == "validation":
+            logger.warning("nothing to validate on: %s", error)
+            return Corpus()
+        raise UnusableRecording(f"{part} of fold {split.fold}", error.reason, error.remedy) from error
+
+
+def _card(
+    config: Any, split: Split, parts: Mapping[str, Corpus], rows: Sequence[RecordingRow], facts: Any, salt: str
+) -> dict[str, Any]:
+    names = {name for part in parts.values() for name in part.recordings}
+    return {
+        "architecture": config.kind,
+        "fold": split.fold,
+        "facts": facts,
+        "recordings": {part: len(corpus.recordings) for part, corpus in parts.items()},
+        "data": _digests(parts),
+        "salt": salt,
+        "seen_subjects": seen_subjects([row for row in rows if row.recording in names], salt=salt),
+    }
+
+
+def _digests(parts: Mapping[str, Corpus]) -> dict[str, str]:
+    """Digests of the stores that are read: of recordings, or of devices' tokens."""
+    segments = {one.recording: one.digest for part in parts.values() for one in part.segments}
+    return segments | {one.device: one.digest for part in parts.values() for one in part.tokens}
+
+
+def _upstream(folder: Path) -> dict[str, Any]:
+    """Whom the tokenizer under a model has seen: the model has seen them, too."""
+    card = read_card(folder)
+    return {name: card[name] for name in ("architecture", "salt", "seen_subjects") if name in card}
+
+
+def write_no_curve(folder: Path) -> None:
+    """An empty curve, of a model that was not trained here."""
+    import pandas as pd
+
+    pd.DataFrame({"step": pd.Series(dtype="int64")}).to_parquet(folder / METRICS)
