@@ -141,8 +141,7 @@ class Step:
         again = self.model.restarted(0).to(self.device).eval()
         trained, self.model = self.model, again
         self.generator = torch.Generator(self.device).manual_seed(1)
-        with torch.no_grad():
-            loss = float(self.loss())
+        loss = self.loss().item()
         self.model = trained
         return loss
 

@@ -5,11 +5,14 @@
 The published way, in our own words: block masks segment by segment with a k-d tree, visible tokens in random order, the
 code of a place for every segment, a single-precision buffer for the decoder that is filled by index, all tokens through
 its last layer, an optimizer that asks for a number of each tensor, the allocator as it is. Ours: as in
-`neuroloom.models`, with kept memory; in fp32 and in bf16. Every variant runs in a process of its own, in turn, once the
-machine is quiet (`quiet`: fastest over slowest of equal products); the fastest of its steps counts. Random weights and
-signals, electrodes of the 10-20 system. MFU is the share of the matmul peak in the variant's precision, measured in the
-same process, of the operations that the variant does. On a GPU, if there is one, batches are larger. With --curve, 200
-steps on signals like EEG are trained in fp32 and in bf16.
+`neuroloom.models`, with kept memory; in fp32 and in bf16.
+
+Every variant runs in a process of its own, in turn, once the machine is quiet (`quiet`: fastest over slowest of equal
+products); the fastest of its steps counts. Where others share the machine, CPU seconds say more: set OMP_WAIT_POLICY to
+PASSIVE, so that waiting is not among them. Random weights and signals, electrodes of the 10-20 system. MFU is the share
+of the matmul peak in the variant's precision, measured in the same process, of the operations that the variant does.
+Memory per token holds all but the interpreter and its libraries. On a GPU, if there is one, batches are larger. With
+--curve, 200 steps on signals like EEG are trained in fp32 and in bf16.
 """
 
 import argparse
@@ -24,7 +27,7 @@ from measure import in_own_process, keep, peak_mb
 SFREQ, SECONDS = 200, 10
 CASES = {"small": 8, "base": 4}  # segments of a batch
 ON_GPU = 32  # times as many
-QUIET, PATIENCE = 0.7, 120  # fastest product over slowest, and seconds that are waited for it
+QUIET, PATIENCE = 0.7, 60  # fastest product over slowest, and seconds that are waited for it
 VARIANTS = ("published", "fp32", "bf16")  # and bf16-compiled where there is a GPU
 NAMES = [
     *("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz"),
@@ -178,21 +181,22 @@ def matmul_peak(dtype: Any, device: Any) -> float:
 
     size = 8192 if device.type == "cuda" else 2048
     one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / fastest(lambda: one @ other, 5, device)
+    return 2 * size**3 / fastest(lambda: one @ other, 5, device)[0]
 
 
-def fastest(work: Callable[[], Any], repeats: int, device: Any) -> float:
-    """Seconds of the fastest of some calls, after two that do not count."""
+def fastest(work: Callable[[], Any], repeats: int, device: Any) -> tuple[float, float]:
+    """Fewest wall and fewest CPU seconds of some calls, after two that do not count."""
     import torch
 
-    times = []
+    wall, cpu = [], []
     for _ in range(repeats + 2):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times[2:])
+        wall.append(time.perf_counter() - start[0])
+        cpu.append(time.process_time() - start[1])
+    return min(wall[2:]), min(cpu[2:])
 
 
 def attention_flops(config: Any, masked: Any, visible: Any, *, whole: bool) -> int:
@@ -218,6 +222,7 @@ def run(case: str, variant: str, repeats: int) -> dict[str, Any]:
     from neuroloom.training.optimizers import StableAdamW
     from neuroloom.training.processes import set_threads
 
+    before = peak_mb()
     torch.set_num_threads(2)
     if variant != "published":
         set_threads(2)
@@ -265,7 +270,6 @@ def run(case: str, variant: str, repeats: int) -> dict[str, Any]:
         optimizer.zero_grad()
 
     masks = sample_masks(positions[..., :3], n_patches, config=config, generator=generator)
-    before = peak_mb()
     with torch.no_grad():
         found = published_loss(model, signal, positions[..., :3], *masks)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -275,19 +279,20 @@ def run(case: str, variant: str, repeats: int) -> dict[str, Any]:
     optimizer.zero_grad()
     quiet = wait_until_quiet(PATIENCE)
     peak = matmul_peak(dtype, device)
-    best = fastest(step, repeats, device)
+    best, cpu = fastest(step, repeats, device)
     peak, flops = max(peak, matmul_peak(dtype, device)), counter.get_total_flops()
     if device.type == "cpu":
         flops += attention_flops(config, *masks, whole=variant == "published")
     memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_mb()
     return {
         "seconds": best,
+        "cpu_seconds": cpu,
         "quiet": quiet,
         "tokens_per_s": n_tokens / best,
         "gflop": flops / 1e9,
         "peak_gflops": peak / 1e9,
         "mfu": flops / best / peak,
-        "mask_share": fastest(draw, repeats, device) / best,
+        "mask_share": fastest(draw, repeats, device)[0] / best,
         "peak_mb": memory,
         "kb_per_token": (memory - (0 if device.type == "cuda" else before)) * 1024 / n_tokens,
         "loss": float(ours),
@@ -396,8 +401,9 @@ def main() -> None:
             variant: min((found[variant] for found in rounds), key=lambda row: row["seconds"]) for variant in variants
         }
         for variant, values in best.items():
-            ratio = best["published"]["seconds"] / values["seconds"]
-            rows.append({"case": case, "variant": variant, "speedup": ratio, **values})
+            base = best["published"]
+            ratios = {"speedup": base["seconds"] / values["seconds"], "memory": values["peak_mb"] / base["peak_mb"]}
+            rows.append({"case": case, "variant": variant, **ratios, **values})
     keep(rows, "reve")
     if given.curve:
         keep(compare_curves(), "reve_bf16")

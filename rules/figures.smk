@@ -1,3 +1,31 @@
+rule plot_cleaning:
+    """Draw where cleaning loses what its bounds ask for."""
+    input:
+        f"{RESULTS}/tables/cleaning_curves.parquet",
+    output:
+        report(
+            f"{RESULTS}/figures/cleaning_curves.png",
+            category="Cleaning",
+            caption="../resources/captions/cleaning_curves.rst",
+        ),
+    log:
+        f"{LOGS}/plot_cleaning/plot_cleaning.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_cleaning/plot_cleaning.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        source=source_digest("neuroloom.figures.cleaning_plots"),
+    message:
+        "plot the cleaning"
+    script:
+        "../src/plot_cleaning.py"
+
+
 rule plot_tokenizers:
     """Draw the comparison of the tokenizers from its tables."""
     input:

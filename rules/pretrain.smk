@@ -54,7 +54,7 @@ rule pretrain_model:
         f"{BENCHMARKS}/pretrain_model/{{model}}-fold-{{fold}}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=8000,
         runtime=1440,

@@ -34,7 +34,8 @@ rule score_cleaning:
         ingested=get_recordings(*MODALITIES, template=f"{RESULTS}/ingest/{{recording}}.manifest.json"),
         cleaned=get_recordings(*MODALITIES, template=f"{RESULTS}/preprocess/{{recording}}.manifest.json"),
     output:
-        f"{RESULTS}/tables/cleaning.parquet",
+        scores=f"{RESULTS}/tables/cleaning.parquet",
+        curves=f"{RESULTS}/tables/cleaning_curves.parquet",
     log:
         f"{LOGS}/score_cleaning/score_cleaning.log",
     benchmark:
@@ -95,6 +96,7 @@ rule render_report:
             *(rules.collect_evaluation.output if TASKS else []),
         ],
         drawn=[
+            *(rules.plot_cleaning.output if SIMULATED else []),
             *(rules.plot_tokenizers.output if CONFIG.tokenize.use else []),
             *(rules.plot_models.output if MODELS else []),
             *(rules.plot_evaluation.output if TASKS else []),

@@ -64,12 +64,13 @@ def source_digest(*modules: str) -> str:
     """Digest of modules and of every module of this package that they import, directly or not.
 
     Snakemake does not see an edit of an imported module; as a rule parameter, this makes the rule run again. Comments
-    and layout do not count, because the syntax tree is hashed.
+    and layout do not count, because the syntax tree is hashed. Modules of settings (`config`) do not count either: a
+    stage gets the values of its own section as a parameter, and all sections stand in one tree.
     """
     todo, digests = list(modules), dict[str, str]()
     while todo:
         module = todo.pop()
-        if module not in digests:
+        if module not in digests and not module.endswith(".config"):
             digests[module], imported = _parsed(module)
             todo += imported
     return config_digest(digests)

@@ -110,6 +110,15 @@ def test_the_order_of_visible_and_hidden_patches_is_no_matter(mae: Case) -> None
     torch.testing.assert_close(loss.detach(), mae.out("loss"), rtol=0, atol=1e-5)
 
 
+def test_a_model_without_the_second_loss_is_read(mae: Case) -> None:
+    second = ("cls_query_token", "cls_to_pixels.0.weight", "cls_to_pixels.2.weight", "cls_to_pixels.2.bias")
+    state = {name: value for name, value in mae.state.items() if name not in second}
+    model = REVEPretraining.from_official(state, {**mae.config, "token_avg": False})
+    given = mae.given("eeg", "pos", "masked", "visible")
+    expected = (mae.out("predicted_patches") - mae.out("target_patches")).abs().mean()
+    torch.testing.assert_close(model.loss(*given).detach(), expected, rtol=0, atol=1e-4)
+
+
 def test_an_encoder_is_read_from_a_checkpoint_of_the_pretraining(mae: Case) -> None:
     eeg, pos = mae.given("eeg", "pos")
     alone = REVE.from_official(mae.state, mae.config)
@@ -131,6 +140,8 @@ def test_a_tensor_too_many_too_few_or_of_another_shape_is_named(exported: Case, 
         REVE.from_official(exported.state, {**exported.config, "embed_dim": 32})
     with pytest.raises(ConfigError, match="missing mask_token_D"):
         REVEPretraining.from_official({k: v for k, v in mae.state.items() if k != "mask_token"}, mae.config)
+    with pytest.raises(ConfigError, match=r"missing encoder\.query_D"):
+        REVEPretraining.from_official({k: v for k, v in mae.state.items() if k != "cls_query_token"}, mae.config)
     with pytest.raises(ConfigError, match="no freqs"):
         REVE.from_official(exported.state, {k: v for k, v in exported.config.items() if k != "freqs"})
     with pytest.raises(ConfigError, match="use_geglu"):
@@ -230,6 +241,14 @@ def test_the_code_of_a_place_is_that_of_the_formula(dim: int, n_frequencies: int
     found_BND = model(torch.tensor([places]), 3)
     expected = torch.stack([code_of_the_formula(model, place, at) for place in places for at in range(3)])
     torch.testing.assert_close(found_BND[0].double(), expected, rtol=0, atol=2e-5)
+
+
+def test_the_code_of_a_place_is_not_rounded_in_half_precision() -> None:
+    torch.manual_seed(6)
+    model, places = PositionCode(64, 3), 0.1 * torch.randn(1, 5, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(places, 11)
+    assert torch.equal(half, model(places, 11))
 
 
 def test_too_few_frequencies_say_how_many_would_do() -> None:

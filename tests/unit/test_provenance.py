@@ -48,6 +48,14 @@ def test_source_digest_follows_imports(package: Path) -> None:
     assert digest_of(package) != before
 
 
+def test_source_digest_leaves_settings_to_the_parameters(package: Path) -> None:
+    (package / "neuroloom" / "config.py").write_text("x = 1\n")
+    (package / "neuroloom" / "one.py").write_text("from neuroloom import two\nfrom neuroloom.config import x\n")
+    before = digest_of(package)
+    (package / "neuroloom" / "config.py").write_text("x = 2\n")
+    assert digest_of(package) == before
+
+
 def test_source_digest_ignores_comments_and_layout(package: Path) -> None:
     before = digest_of(package)
     (package / "neuroloom" / "two.py").write_text("# why\nx  =  1\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from neuroloom.config import Config
+from neuroloom.figures.cleaning_plots import cleaning_reasons
 from neuroloom.figures.report_evaluation import evaluation_section
 from neuroloom.figures.report_models import models_section
 from neuroloom.figures.report_tables import embed_figures, embed_image, select, to_table
@@ -104,13 +105,14 @@ def render_report(
     config : Config
         Printed, with its digest.
     tables : mapping
-        `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`; `cleaning` of a simulated study; `tokenizers`,
-        `tokenizer_probes` and `token_quarantine` where there are tokenizers; `pretraining` and `models` where models
-        were trained; `evaluation` and its other tables where they were judged.
+        `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`; `cleaning` and `cleaning_curves` of a simulated
+        study; `tokenizers`, `tokenizer_probes` and `token_quarantine` where there are tokenizers; `pretraining` and
+        `models` where models were trained; `evaluation` and its other tables where they were judged.
     figures : mapping
         QC figure (PNG) by recording; at most `config.report.max_figures` go in, the worst first.
     drawn : mapping, optional
-        Figures of the sections by name (`tokens_…`, `models_…`, `evaluation_…`), with captions in resources/captions.
+        Figures of the sections by name (`cleaning_…`, `tokens_…`, `models_…`, `evaluation_…`), with captions in
+        resources/captions.
 
     Returns
     -------
@@ -137,6 +139,8 @@ def render_report(
         models=models_section(tables, drawn) if "models" in tables else None,
         evaluation=evaluation_section(tables, drawn) if "evaluation" in tables else None,
         cleaning=to_table(tables["cleaning"].drop(columns="what")) if "cleaning" in tables else None,
+        cleaning_reasons=_reasons(tables),
+        cleaning_figures=embed_figures(drawn, "cleaning"),
         recordings=to_table(recordings.drop(columns=["n_rows", "n_columns"], errors="ignore")),
         runtime=to_table(tables["runtime"]),
         figures=[(name, embed_image(figures[name])) for name in shown if name in figures],
@@ -146,6 +150,12 @@ def render_report(
         config_digest=config_digest(config.model_dump()),
         config_json=json.dumps(config.model_dump(exclude_none=True), indent=1, ensure_ascii=False),
     )
+
+
+def _reasons(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Of bounds that are not met, as far as there are curves."""
+    known = tables.get("cleaning_curves")
+    return [] if known is None or known.empty else cleaning_reasons(tables["cleaning"], known)
 
 
 def _probes(table: pd.DataFrame) -> pd.DataFrame:

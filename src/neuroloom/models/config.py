@@ -24,6 +24,12 @@ class ReveConfig(Frozen):
     head_dim: int = Field(64, ge=1, description="Width of one head; heads together may be wider than a token.")
     mlp_ratio: float = Field(2.66, gt=0, description="Width of the feed-forward layer over that of a token.")
     n_frequencies: int = Field(4, ge=1, description="Frequencies of the position code along each of its four axes.")
+    position_scale: float = Field(
+        1.0, gt=0, description="What positions are multiplied by before they are coded; published: 1."
+    )
+    local_start: float = Field(
+        0.0, ge=0, description="Gain of queries and keys that start alike, so that near tokens are seen first; 0: no."
+    )
     patch_size: int = Field(200, ge=2, description="Samples of a patch; published: 1 s at 200 Hz.")
     patch_overlap: int = Field(20, ge=0, description="Samples that neighbouring patches share.")
     decoder_embed_dim: int = Field(512, ge=2, description="Width of the decoder that fills in hidden patches.")

@@ -115,7 +115,8 @@ def attend_within(qkv_NSD: Tensor, turn_SHD: Tensor | None, *, num_heads: int, d
     -------
     tensor (N, S, width of the values)
     """
-    if _by_hand(qkv_NSD) and qkv_NSD.shape[1] <= LONGEST_TABLE:
+    # without gradients the fused kernel is as fast, and holds no map
+    if _by_hand(qkv_NSD) and torch.is_grad_enabled() and qkv_NSD.shape[1] <= LONGEST_TABLE:
         found: Tensor = _Products.apply(qkv_NSD, turn_SHD, num_heads, dropout)  # type: ignore[no-untyped-call]
         return found
     heads_NS3HD = qkv_NSD.unflatten(-1, (3, num_heads, -1))
@@ -186,7 +187,8 @@ class _Normed(torch.autograd.Function):
         unit_ND = x.float().flatten(0, -2) * scale_N1
         grad_ND = grad.float().flatten(0, -2)
         of_weight_ND = grad_ND * unit_ND
-        along_N1 = (of_weight_ND @ weight_D.float()[:, None]) / x.shape[-1]
+        # no product of matrices, which autocast would take to half precision
+        along_N1 = (of_weight_ND * weight_D).sum(-1, keepdim=True) / x.shape[-1]
         of_x_ND = torch.addcmul(grad_ND * weight_D, unit_ND, along_N1, value=-1).mul_(scale_N1)
         return of_x_ND.view(x.shape).to(x.dtype), of_weight_ND.sum(0).to(weight_D.dtype)
 

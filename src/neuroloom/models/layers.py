@@ -61,6 +61,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * num_heads * head_dim, bias=False)
         self.out = nn.Linear(num_heads * head_dim, dim, bias=False)
 
+    @torch.no_grad()
+    def start_local(self, gain: float) -> None:
+        """Queries become keys, and both so many times as large."""
+        queries_FD, keys_FD, _ = self.qkv.weight.chunk(3)
+        queries_FD.mul_(gain)
+        keys_FD.copy_(queries_FD)
+
     def forward(self, x_BND: Tensor, start: int = 0) -> Tensor:
         """What is added to the tokens from `start` on."""
         normed_BND = self.norm(x_BND)
@@ -119,15 +126,24 @@ class Transformer(nn.Module):
     depth, num_heads, head_dim : int
     mlp_ratio : float
         Width of the feed-forward layer over that of a token, cut to a whole number.
+    local_start : float
+        Above 0, queries and keys start alike, and so many times as large: a token first looks at those whose place has
+        a like code. From chance, attention over channels around their average sees nothing at all, and takes long to
+        find out where to look.
     """
 
-    def __init__(self, dim: int, *, depth: int, num_heads: int, head_dim: int, mlp_ratio: float) -> None:
+    def __init__(
+        self, dim: int, *, depth: int, num_heads: int, head_dim: int, mlp_ratio: float, local_start: float = 0.0
+    ) -> None:
         super().__init__()
         hidden = int(mlp_ratio * dim)
         self.layers = nn.ModuleList(Layer(dim, num_heads, head_dim, hidden) for _ in range(depth))
         for part in self.modules():
             if isinstance(part, nn.Linear):
                 start_normal(part.weight, START_SD * (START_DIM / dim) ** 0.5)
+        for part in self.modules():
+            if local_start and isinstance(part, Attention):
+                part.start_local(local_start)
 
     def states(self, x_BND: Tensor, *, start: int = 0) -> Iterator[Tensor]:
         """The tokens, then those after each layer; the last layer makes only those from `start` on."""

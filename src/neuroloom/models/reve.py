@@ -82,11 +82,13 @@ class PositionCode(nn.Module):
         half the width are left out.
     orientation : bool
         Sensors also have an orientation and a type.
+    scale : float
+        What positions are multiplied by first.
     """
 
-    def __init__(self, dim: int, n_frequencies: int, *, orientation: bool = False) -> None:
+    def __init__(self, dim: int, n_frequencies: int, *, orientation: bool = False, scale: float = 1.0) -> None:
         super().__init__()
-        self.dim, self.n_frequencies = dim, n_frequencies
+        self.dim, self.n_frequencies, self.scale = dim, n_frequencies, scale
         self.linear = nn.Linear(4, dim, bias=False)
         self.inner, self.norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.turn = nn.Linear(3, dim, bias=False) if orientation else None
@@ -105,7 +107,7 @@ class PositionCode(nn.Module):
         n_patches : int
         """
         with torch.autocast(sensors_BCF.device.type, enabled=False):
-            positions_BC3 = sensors_BCF[..., :3].float()
+            positions_BC3 = self.scale * sensors_BCF[..., :3].float()
             at_N = torch.arange(n_patches, device=positions_BC3.device, dtype=torch.float32)
             # the network is given the place as it is, so its first layer is one of space plus one of time
             space_BC1D = F.linear(positions_BC3, self.linear.weight[:, :3])[:, :, None]
@@ -143,13 +145,16 @@ class REVE(Encoder):
         super().__init__()
         self.config, self.sfreq, self.embed_dim = config, sfreq, config.embed_dim
         self.patch = nn.Linear(config.patch_size, config.embed_dim)
-        self.place = PositionCode(config.embed_dim, config.n_frequencies, orientation=config.orientation)
+        self.place = PositionCode(
+            config.embed_dim, config.n_frequencies, orientation=config.orientation, scale=config.position_scale
+        )
         self.transformer = Transformer(
             config.embed_dim,
             depth=config.depth,
             num_heads=config.num_heads,
             head_dim=config.head_dim,
             mlp_ratio=config.mlp_ratio,
+            local_start=config.local_start,
         )
         self.query_D = nn.Parameter(torch.empty(config.embed_dim))
         start_normal(self.query_D)
@@ -334,10 +339,13 @@ def to_official(model: REVE) -> dict[str, Tensor]:
     Raises
     ------
     ConfigError
-        If the model knows orientations, which the published one does not.
+        If the model knows orientations, or scales positions, which the published one does not.
     """
-    if model.config.orientation:
-        raise ConfigError("a REVE model with orientation: true has no published counterpart; pretrain one without")
+    if model.config.orientation or model.config.position_scale != 1:
+        raise ConfigError(
+            "a REVE model with orientation: true, or a position_scale other than 1, has no published counterpart; "
+            "pretrain one without"
+        )
     state = {official_name(name): value for name, value in model.state_dict().items()}
     return {**state, "cls_query_token": state["cls_query_token"][None, None]}
 

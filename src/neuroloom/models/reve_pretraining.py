@@ -63,6 +63,7 @@ class REVEPretraining(nn.Module):
             num_heads=config.decoder_num_heads,
             head_dim=config.decoder_head_dim,
             mlp_ratio=config.mlp_ratio,
+            local_start=config.local_start,
         )
         self.to_decoder = nn.Identity() if wide == dim else nn.Linear(dim, wide)
         self.code_to_decoder = nn.Identity() if wide == dim else nn.Linear(dim, wide)
@@ -81,9 +82,10 @@ class REVEPretraining(nn.Module):
         model = cls(REVE(config_of(config)))
         ours_of = {model._official_name(name): name for name in model.state_dict()}
         ours = renamed(ours_of, state)
-        if model.from_query is None:
-            ours.setdefault("encoder.query_D", model.encoder.query_D.detach())
-        ours["encoder.query_D"] = ours["encoder.query_D"].flatten()
+        if "encoder.query_D" in ours:
+            ours["encoder.query_D"] = ours["encoder.query_D"].flatten()
+        elif model.from_query is None:
+            ours["encoder.query_D"] = model.encoder.query_D.detach()
         load_strictly(model, ours, source="published REVE pretraining weights")
         return model
 
@@ -197,15 +199,20 @@ def null_errors(patches_BCNT: Tensor, masked_BM: Tensor) -> dict[str, Tensor]:
     Returns
     -------
     dict
-        `mean_patch`: the mean over the visible patches of the channel. `last_value`: the last sample of the visible
-        patch before, else the first of the one after. Both predict zero for a channel without a visible patch.
+        `mean_patch`: the mean over the visible patches of the channel. `mean_value`: the mean over all their samples,
+        which is the harder one to beat. `last_value`: the last sample of the visible patch before, else the first of
+        the one after. All predict zero for a channel without a visible patch.
     """
     n_samples, n_channels, n_patches, _ = patches_BCNT.shape
     hidden_BN = torch.zeros(n_samples, n_channels * n_patches, dtype=torch.bool, device=patches_BCNT.device)
     hidden_BCN = hidden_BN.scatter_(1, masked_BM, True).unflatten(1, (n_channels, n_patches))
     seen_BCN1 = (~hidden_BCN)[..., None]
     mean_BC1T = (patches_BCNT * seen_BCN1).sum(2, keepdim=True) / seen_BCN1.sum(2, keepdim=True).clamp(min=1)
-    guesses = {"mean_patch": mean_BC1T.expand_as(patches_BCNT), "last_value": _last_values(patches_BCNT, ~hidden_BCN)}
+    guesses = {
+        "mean_patch": mean_BC1T.expand_as(patches_BCNT),
+        "mean_value": mean_BC1T.mean(-1, keepdim=True).expand_as(patches_BCNT),
+        "last_value": _last_values(patches_BCNT, ~hidden_BCN),
+    }
     return {name: F.l1_loss(guess[hidden_BCN], patches_BCNT[hidden_BCN]) for name, guess in guesses.items()}
 
 

@@ -1,4 +1,7 @@
-"""The table that says how well a simulated study was cleaned: one row for each site and figure, with its bound."""
+"""The tables that say how well a simulated study was cleaned.
+
+One has a row for each site and figure, with its bound. The other has the curves behind figures of EEG from the scanner.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,18 @@ from neuroloom.artifacts import Artifact, open_artifact
 from neuroloom.bold.scores import score_bold
 from neuroloom.config import BoldConfig, MeegConfig, RecordingRow
 from neuroloom.records import ParcelSeries, Recording
-from neuroloom.signals.scores import BOUNDS, Score
+from neuroloom.signals.scanner_scores import Curve
+from neuroloom.signals.scores import BOUNDS, Bound, Score
 from neuroloom.study.sensor_scores import score_sensors
 
 COLUMNS = ["what", "figure", "modality", "site", "recordings", "mean", "worst", "unit", "bound", "judged", "met"]
+CURVE_COLUMNS = ["what", "site", "recordings", "x", "x_unit", "mean", "worst", "unit", "bound"]
+CURVES = {  # what -> the figure whose unit and bound it has; there is no bound for what was planted
+    "scanner_r_second": "scanner_r",
+    "scanner_r_without": "scanner_r",
+    "cardiac_drop": "cardiac_worst",
+    "cardiac_over_eeg": None,
+}
 
 
 def open_truth(folder: Path, recording: str) -> tuple[Artifact, pd.DataFrame]:
@@ -35,8 +46,8 @@ def score_recording(
     meeg: MeegConfig,
     bold: BoldConfig,
     rng: np.random.Generator,
-) -> list[Score]:
-    """Scores of one recording.
+) -> tuple[list[Score], list[Curve]]:
+    """Scores of one recording, and the curves behind them.
 
     Parameters
     ----------
@@ -53,7 +64,7 @@ def score_recording(
     """
     if row.modality == "bold":
         series = ParcelSeries.from_artifact(cleaned)
-        return score_bold(series, truth.read("bold"), snr=truth.attrs["snr"], config=bold, rng=rng)
+        return score_bold(series, truth.read("bold"), snr=truth.attrs["snr"], config=bold, rng=rng), []
     before, after = Recording.from_artifact(ingested).load(), Recording.from_artifact(cleaned).load()
     return score_sensors(before, after, truth=truth, facts=facts, config=meeg)
 
@@ -73,6 +84,23 @@ def tabulate_scores(scores: Sequence[tuple[RecordingRow, list[Score]]]) -> pd.Da
         return pd.DataFrame(columns=COLUMNS)
     lines.sort(key=lambda line: (order.index(line["what"]), line["modality"], line["site"]))
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def tabulate_curves(curves: Sequence[tuple[RecordingRow, list[Curve]]]) -> pd.DataFrame:
+    """Mean and worst recording by site at each second or harmonic; the worst is the lowest of each curve."""
+    points = [
+        (curve.what, row.site, curve.x_unit, x, value)
+        for row, found in curves
+        for curve in found
+        for x, value in zip(curve.x_N, curve.value_N, strict=True)
+    ]
+    keys = ["what", "site", "x_unit", "x"]
+    table = pd.DataFrame(points, columns=[*keys, "value"]).astype({"x": float, "value": float}).dropna()
+    table = table.groupby(keys, sort=True)["value"].agg(recordings="count", mean="mean", worst="min").reset_index()
+    bounds = table["what"].map(CURVES).map(BOUNDS)
+    table["unit"] = [bound.unit if isinstance(bound, Bound) else "dB" for bound in bounds]
+    table["bound"] = [bound.least if isinstance(bound, Bound) else np.nan for bound in bounds]
+    return table[CURVE_COLUMNS]
 
 
 def _line(what: str, modality: str, site: str, *, found: pd.Series) -> dict[str, Any]:

@@ -19,7 +19,15 @@ from neuroloom.records import BRAIN, Array, Events, Recording
 from neuroloom.signals.filters import resample
 from neuroloom.signals.magnetic_scores import interference_drop
 from neuroloom.signals.preprocess import time_kernel
-from neuroloom.signals.scanner_scores import erd_change, harmonic_drop, kept_r
+from neuroloom.signals.scanner_scores import (
+    HARMONIC,
+    Curve,
+    erd_change,
+    harmonic_drop,
+    kept_r,
+    kept_r_by_second,
+    power_ratio,
+)
 from neuroloom.signals.scores import MARGIN_S, Score, during, score_bads, score_muscle, score_signal
 from neuroloom.signals.streams import Filtered
 
@@ -83,8 +91,8 @@ class Planted:
 
 def score_sensors(
     before: Recording, after: Recording, *, truth: Artifact, facts: pd.DataFrame, config: MeegConfig
-) -> list[Score]:
-    """All scores of one recording.
+) -> tuple[list[Score], list[Curve]]:
+    """All scores of one recording, and the curves of those that say where something is lost.
 
     Parameters
     ----------
@@ -117,11 +125,13 @@ def score_sensors(
         brain_CT = true_CP @ planted.filtered(truth.read("source"))
         signals = {"plain_CT": filtered_CT, "brain_CT": brain_CT}
         scores += score_muscle(planted.clean_CT, **signals, bursts=bursts, sfreq=planted.new_sfreq)
+    curves: list[Curve] = []
     if "gradient" in planted.added:
-        scores += _score_scanner(planted, before.events, bursts, facts, config)
+        in_scanner, curves = _score_scanner(planted, before.events, bursts, facts, config)
+        scores += in_scanner
     if "interference" in planted.added:
         scores += _score_room(planted)
-    return scores
+    return scores, curves
 
 
 def find_planted(
@@ -189,7 +199,7 @@ def _bursts(facts: pd.DataFrame) -> Events:
 
 def _score_scanner(
     planted: Planted, events: Events, bursts: Events, facts: pd.DataFrame, config: MeegConfig
-) -> list[Score]:
+) -> tuple[list[Score], list[Curve]]:
     """Gradients and heartbeats, against the recording that was never in a scanner."""
     raw_CT = planted.matrix @ planted.filtered(planted.raw_IT)
     without_CT = raw_CT - planted.matrix @ planted.filtered(planted.added["gradient"])
@@ -201,19 +211,38 @@ def _score_scanner(
     sfreq, clean_CT = planted.new_sfreq, planted.clean_CT
     # the truth has muscle in it, which is not to be kept
     still_T = ~during(bursts, clean_CT.shape[1], sfreq, margin=MARGIN_S)
+    start, stop = _scan_limits(facts)
+    curves = kept_r_by_second(clean_CT, truth_CT, sfreq=sfreq, still_T=still_T, start=start, stop=stop)
+    drops, strengths = _heart_curves(without_CT, clean_CT, truth_CT=truth_CT, sfreq=sfreq, freqs=heart)
+    together = harmonic_drop(without_CT, clean_CT, truth_CT=truth_CT, sfreq=sfreq, freqs=heart, together=True)
     scores = [
         Score("gradient", harmonic_drop(raw_CT, clean_CT, truth_CT=truth_CT, sfreq=sfreq, freqs=slices)),
         Score("scanner_r", kept_r(clean_CT[:, still_T], truth_CT[:, still_T], sfreq=sfreq)),
+        Score("cardiac", together),
+        Score("cardiac_worst", float(drops.value_N.min())),
     ]
-    for what, together in (("cardiac", True), ("cardiac_worst", False)):
-        drop = harmonic_drop(without_CT, clean_CT, truth_CT=truth_CT, sfreq=sfreq, freqs=heart, together=together)
-        scores.append(Score(what, drop))
     task = _without(events, "volume")
     for label, rest in CONTRASTS:
         if label in task.label:
             change = erd_change(clean_CT, truth_CT, sfreq=sfreq, events=task, task=label, rest=rest)
             scores.append(Score("erd", change))
-    return scores
+    return scores, [*curves, drops, strengths]
+
+
+def _scan_limits(facts: pd.DataFrame) -> tuple[float, float]:
+    """When the scanner starts and stops, s."""
+    volumes = facts[facts["kind"] == "volume"]
+    return float(volumes["onset"].min()), float((volumes["onset"] + volumes["duration"]).max())
+
+
+def _heart_curves(
+    before_CT: Array, after_CT: Array, *, truth_CT: Array, sfreq: float, freqs: Array
+) -> tuple[Curve, Curve]:
+    """How far heartbeats fell at each harmonic, and how strong they were against EEG."""
+    planted_CT, number_N = before_CT - truth_CT, np.arange(1.0, len(freqs) + 1)
+    drop_N = power_ratio(planted_CT, after_CT - truth_CT, sfreq=sfreq, freqs=freqs)
+    strength_N = power_ratio(planted_CT, truth_CT, sfreq=sfreq, freqs=freqs)
+    return Curve("cardiac_drop", number_N, HARMONIC, drop_N), Curve("cardiac_over_eeg", number_N, HARMONIC, strength_N)
 
 
 def _without(events: Events, label: str) -> Events:

@@ -1,20 +1,26 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from tests.workflow.test_report import browse
 
-from neuroloom.config import Config, parse_config
+from neuroloom.config import Config, RecordingRow, parse_config
 from neuroloom.figures import report_evaluation
 from neuroloom.figures.report import render_report, worst_first
 from neuroloom.figures.report_tables import to_table
 from neuroloom.figures.style import plot_notice, save_figure
+from neuroloom.signals.scanner_scores import FROM_START, FROM_STOP, Curve
+from neuroloom.signals.scores import Score
+from neuroloom.study.scoring import tabulate_curves, tabulate_scores
 
 from .test_evaluation_plots import evaluation_table
 from .test_model_plots import models_table, pretraining_table
 from .test_report_evaluation import all_tables
+
+SECONDS = [(kind, unit) for kind in ("second", "without") for unit in (FROM_START, FROM_STOP)]
 
 
 @pytest.fixture
@@ -92,6 +98,25 @@ def test_a_study_of_which_nothing_is_left_has_a_report(config: Config, tables: d
     empty = pd.DataFrame({"recording": pd.Series(dtype="string")})
     html = render_report(config=config, tables={**tables, "recordings": lost, "qc_meeg": empty}, figures=figures)
     assert "truncated" in html
+
+
+def test_bounds_that_are_not_met_have_their_curves_below_the_table(
+    config: Config, tables: dict, figures: dict[str, Path], tmp_path: Path
+) -> None:
+    seconds = [Curve(f"scanner_r_{kind}", np.array([-0.5]), unit, np.array([0.8])) for kind, unit in SECONDS]
+    row = RecordingRow(study="s", site="north", subject="01", task="rest", modality="eeg", path="x")
+    scored = {
+        "cleaning": tabulate_scores([(row, [Score("scanner_r", 0.9)])]),
+        "cleaning_curves": tabulate_curves([(row, seconds)]),
+    }
+    drawn = {"cleaning_curves": tmp_path / "cleaning_curves.png"}
+    save_figure(plot_notice("curves", "text"), drawn["cleaning_curves"])
+    html = render_report(config=config, tables={**tables, **scored}, figures=figures, drawn=drawn)
+    section = html.split('<h2 id="cleaning">')[1].split("<h2")[0]
+    table, reason, picture = (section.index(word) for word in ("</table>", "north: r is 0.900", "<img"))
+    assert table < reason < picture
+    nothing = render_report(config=config, tables={**tables, "cleaning": scored["cleaning"]}, figures=figures)
+    assert "north: r is" not in nothing
 
 
 def test_pictures_are_limited_to_the_worst(config: Config, tables: dict, figures: dict[str, Path]) -> None:

@@ -116,3 +116,23 @@ def test_norms_stay_in_single_precision_in_half_precision_training(tokens: Tenso
     assert seen == [torch.float32, torch.bfloat16]
     assert made.dtype == torch.float32
     torch.testing.assert_close(made, layer(tokens), rtol=0, atol=0.01)
+
+
+def test_a_local_start_looks_at_its_like() -> None:
+    """Of tokens in clusters, each attends first to those of its own; from chance it does not."""
+    torch.manual_seed(0)
+    centres_KD, at_N = torch.randn(4, 32), torch.arange(40) % 4
+    x_BND = (centres_KD[at_N] + 0.1 * torch.randn(40, 32))[None]
+    same_NN = (at_N[:, None] == at_N).float()
+    share = {}
+    for gain in (0.0, 4.0):
+        (attention,) = [
+            part
+            for part in Transformer(32, depth=1, num_heads=2, head_dim=16, mlp_ratio=2, local_start=gain).modules()
+            if isinstance(part, Attention)
+        ]
+        queries, keys, _ = attention.qkv(attention.norm(x_BND)).unflatten(-1, (3, 2, 16)).permute(2, 0, 3, 1, 4)
+        weight_NN = (queries @ keys.mT / 4).softmax(-1).mean(dim=(0, 1))
+        share[gain] = (weight_NN * same_NN).sum(-1).mean().item()
+    assert share[0.0] < 0.4
+    assert share[4.0] > 0.9

@@ -163,7 +163,7 @@ def test_pretraining_beats_predictors_that_learn_nothing(tmp_path: Path) -> None
     model, facts = pretrained(tmp_path, steps=150)
     losses = pd.read_parquet(tmp_path / "metrics.parquet")["loss"]
     assert losses[-10:].mean() < 0.7 * losses[:5].mean()
-    nulls = facts["validation_mean_patch"], facts["validation_last_value"]
+    nulls = [facts[f"validation_{name}"] for name in ("mean_patch", "mean_value", "last_value")]
     assert facts["validation_reconstruction"] < 0.7 * min(nulls)
     assert (facts["steps"], facts["tokens"]) == (150, 150 * 480)
     assert facts["parameters"] == sum(param.numel() for param in model.parameters())
@@ -214,19 +214,20 @@ def test_validation_hides_single_patches_whatever_the_mask(monkeypatch: pytest.M
         loss, metrics = MaskedPatches().loss(model, batch(), torch.Generator().manual_seed(2))
         found.append(loss.item())
     assert found[0] == found[1]
-    assert set(metrics) == {"reconstruction", "token_average", "mean_patch", "last_value"}
+    assert set(metrics) == {"reconstruction", "token_average", "mean_patch", "mean_value", "last_value"}
     total = metrics["reconstruction"] + 0.1 * metrics["token_average"]
     assert total.item() == pytest.approx(found[0], rel=1e-6)
 
 
 def nulls_one_by_one(patches_BCNT: np.ndarray, hidden_BCN: np.ndarray) -> dict[str, float]:
-    errors: dict[str, list[float]] = {"mean_patch": [], "last_value": []}
+    errors: dict[str, list[float]] = {"mean_patch": [], "mean_value": [], "last_value": []}
     for row, channel, at in np.argwhere(hidden_BCN):
         own, seen = patches_BCNT[row, channel], np.flatnonzero(~hidden_BCN[row, channel])
         mean = own[seen].mean(axis=0) if len(seen) else 0.0
         before, after = seen[seen < at], seen[seen > at]
         value = own[before[-1], -1] if len(before) else own[after[0], 0] if len(after) else 0.0
         errors["mean_patch"].append(np.abs(own[at] - mean).mean())
+        errors["mean_value"].append(np.abs(own[at] - np.mean(mean)).mean())
         errors["last_value"].append(np.abs(own[at] - value).mean())
     return {name: float(np.mean(values)) for name, values in errors.items()}
 

@@ -1,6 +1,9 @@
+import numpy as np
+
 from neuroloom.config import RecordingRow
-from neuroloom.signals.scores import Score
-from neuroloom.study.scoring import tabulate_scores
+from neuroloom.signals.scanner_scores import HARMONIC, Curve
+from neuroloom.signals.scores import BOUNDS, Score
+from neuroloom.study.scoring import CURVE_COLUMNS, tabulate_curves, tabulate_scores
 
 
 def make_row(subject: str, site: str = "a") -> RecordingRow:
@@ -29,3 +32,31 @@ def test_sites_have_rows_of_their_own_and_what_has_no_value_has_none() -> None:
     table = tabulate_scores(scores)
     assert list(table["what"]) == ["blink", "blink"]
     assert list(table["site"]) == ["a", "b"]
+
+
+def test_curves_have_the_mean_and_the_lowest_recording_at_each_point() -> None:
+    def curve(what: str, *values: float) -> Curve:
+        return Curve(what, np.arange(1.0, len(values) + 1), HARMONIC, np.array(values))
+
+    table = tabulate_curves(
+        [
+            (make_row("01"), [curve("cardiac_drop", 10.0, 20.0), curve("cardiac_over_eeg", -3.0)]),
+            (make_row("02"), [curve("cardiac_drop", 14.0, np.nan)]),
+            (make_row("01", "b"), [curve("scanner_r_second", 0.5)]),
+        ]
+    )
+    assert list(table.columns) == CURVE_COLUMNS
+    rows = table.set_index(["what", "site", "x"])
+    first, second = rows.loc[("cardiac_drop", "a", 1.0)], rows.loc[("cardiac_drop", "a", 2.0)]
+    assert (first["recordings"], first["mean"], first["worst"], first["unit"]) == (2, 12.0, 10.0, "dB")
+    assert (second["recordings"], second["mean"]) == (1, 20.0)
+    assert first["bound"] == BOUNDS["cardiac_worst"].least
+    context = rows.loc[("cardiac_over_eeg", "a", 1.0)]
+    assert context["unit"] == "dB"
+    assert np.isnan(context["bound"])
+    seconds = rows.loc[("scanner_r_second", "b", 1.0)]
+    assert (seconds["unit"], seconds["bound"]) == ("r", BOUNDS["scanner_r"].least)
+
+
+def test_without_curves_their_table_has_its_columns() -> None:
+    assert list(tabulate_curves([(make_row("01"), [])]).columns) == CURVE_COLUMNS
