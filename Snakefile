@@ -9,6 +9,7 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/common_learning.smk"
 include: "rules/study.smk"
 include: "rules/ingest.smk"
 include: "rules/preprocess.smk"

@@ -1,30 +1,3 @@
-def get_evaluation_source(wildcards):
-    """Digest of what one model is judged by."""
-    return [get_model_source(wildcards), source_digest("neuroloom.evaluation.judging")]
-
-
-def get_task(wildcards):
-    """One task, as plain values."""
-    if wildcards.task not in CONFIG.evaluate.tasks:
-        raise WorkflowError(f"no task {wildcards.task!r}; there are {', '.join(CONFIG.evaluate.tasks)}")
-    return CONFIG.evaluate.tasks[wildcards.task].model_dump()
-
-
-def get_task_manifests(wildcards):
-    """The cleaned recordings that a task may ask."""
-    get_task(wildcards)  # an unknown name is an error that lists the known ones
-    task = CONFIG.evaluate.tasks[wildcards.task]
-    rows = [row for row in ROWS.values() if row.modality == task.modality and row.study in (task.studies or STUDIES)]
-    return expand(f"{RESULTS}/preprocess/{{recording}}.manifest.json", recording=[row.recording for row in rows])
-
-
-def get_evaluations(wildcards):
-    """Score tables of all models and baselines in all tasks and folds."""
-    readers = [*CONFIG.pretrain.use, "baselines"]
-    tables = [f"{reader}{kind}.parquet" for reader in readers for kind in ("", ".subjects", ".audits")]
-    return expand(f"{EVALUATION}/{{file}}", task=TASKS, fold=CONFIG.split.folds, file=tables)
-
-
 rule evaluate_model:
     """Judge one pretrained model in one task: frozen and fine-tuned, beside the same network from scratch."""
     input:

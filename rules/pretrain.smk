@@ -1,40 +1,3 @@
-def get_model(wildcards):
-    """Settings of one model."""
-    known = [*CONFIG.pretrain.models, *CONFIG.pretrain.sizes]
-    if wildcards.model not in known:
-        raise WorkflowError(f"no model {wildcards.model!r}; there are {', '.join(known)}")
-    return CONFIG.pretrain.model(wildcards.model)
-
-
-def get_model_settings(wildcards):
-    """Settings of one model, as plain values."""
-    return get_model(wildcards).model_dump()
-
-
-def get_model_source(wildcards):
-    """Digest of what one model runs."""
-    return source_digest(f"neuroloom.models.{get_model(wildcards).kind}", "neuroloom.models.pretraining")
-
-
-def get_tokenizer_of_model(wildcards):
-    """The fitted tokenizer that a model reads through, if any."""
-    name = get_model(wildcards).tokenizer
-    return expand(f"{FOLD}/model.safetensors", tokenizer=name, fold=wildcards.fold) if name else []
-
-
-def get_tokens_of_model(wildcards):
-    """The tokens that a model is trained on, if it reads tokens."""
-    name = get_model(wildcards).tokenizer
-    template = f"{FOLD}/{{device}}.manifest.json"
-    return expand(template, tokenizer=name, fold=wildcards.fold, device=DEVICES) if name else []
-
-
-def get_weights_of_model(wildcards):
-    """Weights that are taken instead of training, if the config names some."""
-    folder = get_model(wildcards).weights
-    return [f"{folder}/model.safetensors", f"{folder}/config.json"] if folder else []
-
-
 rule pretrain_model:
     """Pretrain one model on the training recordings of one fold, without labels."""
     input:
@@ -44,9 +7,7 @@ rule pretrain_model:
         tokens=get_tokens_of_model,
         weights=get_weights_of_model,
     output:
-        f"{MODEL}/config.json",
-        f"{MODEL}/card.json",
-        f"{MODEL}/metrics.parquet",
+        expand(f"{MODEL}/{{file}}", file=["config.json", "card.json", "metrics.parquet"], allow_missing=True),
         model=f"{MODEL}/model.safetensors",
     log:
         f"{LOGS}/pretrain_model/{{model}}-fold-{{fold}}.log",

@@ -1,25 +1,3 @@
-def get_judging_source(wildcards):
-    """Digest of what one tokenizer is judged by."""
-    return [get_tokenizer_source(wildcards), source_digest("neuroloom.tokenizers.judging")]
-
-
-def get_imported_weights(wildcards):
-    """Weights that are taken instead of training, if the config names some."""
-    folder = getattr(CONFIG.tokenize.tokenizers[wildcards.tokenizer], "weights", None)
-    return [f"{folder}/model.safetensors", f"{folder}/config.json"] if folder else []
-
-
-def get_token_manifests(wildcards):
-    """The tokens of all devices by one tokenizer."""
-    return expand(f"{FOLD}/{{device}}.manifest.json", device=DEVICES, **wildcards)
-
-
-def get_tokenizer_tables(wildcards):
-    """Score tables of all tokenizers and folds, and what each device lost."""
-    files = [f"{table}.parquet" for table in TOKEN_TABLES] + [f"{device}.lost.parquet" for device in DEVICES]
-    return expand(f"{FOLD}/{{file}}", tokenizer=CONFIG.tokenize.use, fold=CONFIG.split.folds, file=files)
-
-
 rule split_recordings:
     """Say which recordings train, validate and test in one fold, no person on two sides."""
     output:

@@ -1,0 +1,87 @@
+"""Input functions of what learns: tokenizers, models and the tasks that they are asked."""
+
+
+def get_judging_source(wildcards):
+    """Digest of what one tokenizer is judged by."""
+    return [get_tokenizer_source(wildcards), source_digest("neuroloom.tokenizers.judging")]
+
+
+def get_imported_weights(wildcards):
+    """Weights that are taken instead of training, if the config names some."""
+    folder = getattr(CONFIG.tokenize.tokenizers[wildcards.tokenizer], "weights", None)
+    return [f"{folder}/model.safetensors", f"{folder}/config.json"] if folder else []
+
+
+def get_token_manifests(wildcards):
+    """The tokens of all devices by one tokenizer."""
+    return expand(f"{FOLD}/{{device}}.manifest.json", device=DEVICES, **wildcards)
+
+
+def get_tokenizer_tables(wildcards):
+    """Score tables of all tokenizers and folds, and what each device lost."""
+    files = [f"{table}.parquet" for table in TOKEN_TABLES] + [f"{device}.lost.parquet" for device in DEVICES]
+    return expand(f"{FOLD}/{{file}}", tokenizer=CONFIG.tokenize.use, fold=CONFIG.split.folds, file=files)
+
+
+def get_model(wildcards):
+    """Settings of one model."""
+    known = [*CONFIG.pretrain.models, *CONFIG.pretrain.sizes]
+    if wildcards.model not in known:
+        raise WorkflowError(f"no model {wildcards.model!r}; there are {', '.join(known)}")
+    return CONFIG.pretrain.model(wildcards.model)
+
+
+def get_model_settings(wildcards):
+    """Settings of one model, as plain values."""
+    return get_model(wildcards).model_dump()
+
+
+def get_model_source(wildcards):
+    """Digest of what one model runs."""
+    return source_digest(f"neuroloom.models.{get_model(wildcards).kind}", "neuroloom.models.pretraining")
+
+
+def get_tokenizer_of_model(wildcards):
+    """The fitted tokenizer that a model reads through, if any."""
+    name = get_model(wildcards).tokenizer
+    return expand(f"{FOLD}/model.safetensors", tokenizer=name, fold=wildcards.fold) if name else []
+
+
+def get_tokens_of_model(wildcards):
+    """The tokens that a model is trained on, if it reads tokens."""
+    name = get_model(wildcards).tokenizer
+    template = f"{FOLD}/{{device}}.manifest.json"
+    return expand(template, tokenizer=name, fold=wildcards.fold, device=DEVICES) if name else []
+
+
+def get_weights_of_model(wildcards):
+    """Weights that are taken instead of training, if the config names some."""
+    folder = get_model(wildcards).weights
+    return [f"{folder}/model.safetensors", f"{folder}/config.json"] if folder else []
+
+
+def get_evaluation_source(wildcards):
+    """Digest of what one model is judged by."""
+    return [get_model_source(wildcards), source_digest("neuroloom.evaluation.judging")]
+
+
+def get_task(wildcards):
+    """One task, as plain values."""
+    if wildcards.task not in CONFIG.evaluate.tasks:
+        raise WorkflowError(f"no task {wildcards.task!r}; there are {', '.join(CONFIG.evaluate.tasks)}")
+    return CONFIG.evaluate.tasks[wildcards.task].model_dump()
+
+
+def get_task_manifests(wildcards):
+    """The cleaned recordings that a task may ask."""
+    get_task(wildcards)  # an unknown name is an error that lists the known ones
+    task = CONFIG.evaluate.tasks[wildcards.task]
+    rows = [row for row in ROWS.values() if row.modality == task.modality and row.study in (task.studies or STUDIES)]
+    return expand(f"{RESULTS}/preprocess/{{recording}}.manifest.json", recording=[row.recording for row in rows])
+
+
+def get_evaluations(wildcards):
+    """Score tables of all models and baselines in all tasks and folds."""
+    readers = [*CONFIG.pretrain.use, "baselines"]
+    tables = [f"{reader}{kind}.parquet" for reader in readers for kind in ("", ".subjects", ".audits")]
+    return expand(f"{EVALUATION}/{{file}}", task=TASKS, fold=CONFIG.split.folds, file=tables)
