@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 VALIDATION = "validation_"
 NULLS = {
+    f"{VALIDATION}mean_value": "null: mean value",
     f"{VALIDATION}mean_patch": "null: mean patch",
     f"{VALIDATION}last_value": "null: last value",
     f"{VALIDATION}unigram": "null: code frequencies",
     f"{VALIDATION}unigram_latent": "null: frequencies in each latent",
 }
-NULL_LINES: dict[str, Any] = dict(zip(NULLS, ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1))), strict=True))
+NULL_LINES: dict[str, Any] = dict(zip(NULLS, ((0, (8, 2)), "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1))), strict=True))
 RECONSTRUCTION = f"{VALIDATION}reconstruction"  # of a loss that has further terms
 MEASURES = {
     "reve": "error of hidden patches, L1 in SD",

@@ -87,6 +87,7 @@ def heights(axes: Any, label: str) -> list[float]:
 @pytest.mark.parametrize("folds", [(0,), (0, 1)])
 def test_curves_stand_beside_their_nulls(folds: tuple[int, ...]) -> None:
     table = pretraining_table(folds=folds)
+    table["validation_mean_value"] = table["validation_mean_patch"] - 0.02
     figure = plot_pretraining(table, models_table(folds=folds))
     assert_readable(figure)
     brainomni, reve = panels(figure)
@@ -94,6 +95,7 @@ def test_curves_stand_beside_their_nulls(folds: tuple[int, ...]) -> None:
     assert heights(reve, "validation") == sorted(own["validation_reconstruction"].dropna())
     assert heights(reve, "training") == sorted(own["reconstruction"])
     assert heights(reve, "validation_mean_patch") == sorted(own["validation_mean_patch"].dropna())
+    assert heights(reve, "validation_mean_value") == sorted(own["validation_mean_value"].dropna())
     assert heights(reve, "validation_last_value") == sorted(own["validation_last_value"].dropna())
     assert drawn(reve, "validation_unigram") == []
     own = table[table["model"] == "brainomni"]
