@@ -21,6 +21,17 @@ def study(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
     few = {"lipcot": {"n_init": 1}, "braintokenizer": {"training": {"steps": 20}}}
     values = {
         "study": {"root": str(real_data.resolve()), "recordings": str(ROOT / "config/real.tsv")},
+        "pretrain": {
+            "models": {"reve": {"training": {"steps": 10}}, "brainomni": {"training": {"steps": 10}}},
+            "sweep": {"of": None},
+        },
+        "evaluate": {
+            "n_seeds": 1,
+            "shares": [1.0],
+            "budget": {"epochs": 1, "candidates": 1},
+            "n_permutations": 20,
+            "audits": False,
+        },
         "tokenize": {"tokenizers": few, "max_segments": 2, "n_permutations": 20},
     }
     overlay.write_text(yaml.safe_dump(values))

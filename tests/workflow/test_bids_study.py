@@ -15,7 +15,8 @@ def study(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     bids = smoke / "results/smoke/simulated/west/bids"
     study = f"{{name: mine, bids_root: {bids}, root: {bids}, recordings: config/recordings.tsv, labels: [age, sex]}}"
     (folder / "mine.yaml").write_text(
-        f"study: {study}\nsources: {{mine: {{scanner_t_r: 1.5}}}}\ntokenize: {{use: []}}\n"
+        f"study: {study}\nsources: {{mine: {{scanner_t_r: 1.5}}}}\n"
+        "tokenize: {use: []}\npretrain: {use: []}\nevaluate: {use: []}\n"
     )
     (folder / "config").mkdir()
     return folder

@@ -149,8 +149,8 @@ class PretrainConfig(Frozen):
 
     @property
     def sizes(self) -> tuple[str, ...]:
-        """Names of the models of the sweep."""
-        return tuple(f"{self.sweep.of}{size}" for size in self.sweep.sizes) if self.sweep.of else ()
+        """Names of the models of the sweep; none where no model is used."""
+        return tuple(f"{self.sweep.of}{size}" for size in self.sweep.sizes) if self.sweep.of and self.use else ()
 
     def model(self, name: str) -> ReveConfig | BrainOmniConfig:
         """Settings of a model in use, or of one of the sweep.

@@ -35,6 +35,7 @@ def test_sizes_of_a_sweep_differ_in_what_is_said() -> None:
     sweep = SweepConfig(of="mine", sizes={"wide": {"embed_dim": 96}, "half": {"share": 0.5}})
     config = PretrainConfig(use=("mine",), models={"mine": ReveConfig(embed_dim=32)}, sweep=sweep)
     assert config.sizes == ("minewide", "minehalf")
+    assert config.model_copy(update={"use": ()}).sizes == ()
     assert config.model("minewide") == ReveConfig(embed_dim=96)
     assert config.model("minehalf") == ReveConfig(embed_dim=32, share=0.5)
 
