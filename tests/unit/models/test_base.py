@@ -45,7 +45,7 @@ def test_what_cannot_be_is_found_in_the_config() -> None:
     with pytest.raises(ValueError, match="names other; described under models are: mine"):
         PretrainConfig(use=("other",), models=models)
     with pytest.raises(ValueError, match="embed_width"):
-        PretrainConfig(models=models, sweep=SweepConfig(of="mine", sizes={"wide": {"embed_width": 96}}))
+        PretrainConfig(use=("mine",), models=models, sweep=SweepConfig(of="mine", sizes={"wide": {"embed_width": 96}}))
     with pytest.raises(ValueError, match="no model may be called baselines"):
         PretrainConfig(models={"baselines": ReveConfig()})
     with pytest.raises(ValueError, match="give an even num_heads"):
