@@ -6,7 +6,7 @@ from neuroloom.config import RecordingRow
 from neuroloom.evaluation.config import EvaluateConfig, TaskConfig
 from neuroloom.evaluation.judging import judge_model
 from neuroloom.jobs import logged
-from neuroloom.manifest import SUFFIX
+from neuroloom.manifest import by_recording
 from neuroloom.training.processes import set_threads
 
 with logged(snakemake):
@@ -16,7 +16,7 @@ with logged(snakemake):
         task=TaskConfig(**snakemake.params.task),
         config=EvaluateConfig(**snakemake.params.evaluate),
         rows=[RecordingRow(**row) for row in snakemake.params.rows],
-        manifests={Path(path).name.removesuffix(SUFFIX): Path(path) for path in snakemake.input.manifests},
+        manifests=by_recording(snakemake.input.manifests),
         split_file=Path(snakemake.input.split),
         seed=snakemake.params.seed,
         names=dict(snakemake.wildcards),

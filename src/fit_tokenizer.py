@@ -4,7 +4,7 @@ from pathlib import Path
 
 from neuroloom.config import RecordingRow
 from neuroloom.jobs import logged
-from neuroloom.manifest import SUFFIX
+from neuroloom.manifest import by_recording
 from neuroloom.provenance import child_rng
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.tokenizers.config import parse_tokenizer
@@ -18,7 +18,7 @@ with logged(snakemake):
             config=parse_tokenizer(snakemake.params.tokenizer),
             sfreq=snakemake.params.sfreq,
             rows=[RecordingRow(**row) for row in snakemake.params.rows],
-            manifests={Path(path).name.removesuffix(SUFFIX): Path(path) for path in snakemake.input.manifests},
+            manifests=by_recording(snakemake.input.manifests),
             split_file=Path(snakemake.input.split),
             folder=folder,
             salt=snakemake.params.study["name"],

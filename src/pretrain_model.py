@@ -4,7 +4,7 @@ from pathlib import Path
 
 from neuroloom.config import RecordingRow
 from neuroloom.jobs import logged
-from neuroloom.manifest import SUFFIX
+from neuroloom.manifest import by_recording
 from neuroloom.models.config import parse_model
 from neuroloom.models.pretraining import pretrain_or_say_why
 from neuroloom.provenance import child_rng
@@ -15,7 +15,7 @@ with logged(snakemake):
         config=parse_model(snakemake.params.model),
         sfreq=snakemake.params.sfreq,
         rows=[RecordingRow(**row) for row in snakemake.params.rows],
-        manifests={Path(path).name.removesuffix(SUFFIX): Path(path) for path in snakemake.input.manifests},
+        manifests=by_recording(snakemake.input.manifests),
         tokenizer=next((Path(path).parent for path in snakemake.input.tokenizer), None),
         tokens=[Path(path) for path in snakemake.input.tokens],
         split_file=Path(snakemake.input.split),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,11 @@ REMEDY = "Delete it with its manifest and run snakemake again"
 
 class ArtifactError(Exception):
     """A store or manifest that cannot be trusted; the message names the file, what was found and what to do."""
+
+
+def by_recording(manifests: Iterable[Path | str]) -> dict[str, Path]:
+    """Manifests by the name of their recording, which is that of the file."""
+    return {Path(path).name.removesuffix(SUFFIX): Path(path) for path in manifests}
 
 
 def manifest_path(path: Path | str) -> Path:

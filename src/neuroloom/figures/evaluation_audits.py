@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from neuroloom.evaluation.tables import KEYS, main_rows
-from neuroloom.figures.evaluation_plots import CHANCE, REMARK, RULE, SLOT
+from neuroloom.figures.evaluation_plots import CHANCE, REMARK, RULE, SLOT, of_all_people
 from neuroloom.figures.model_plots import check_columns, looks_of_models
 from neuroloom.figures.readers import BASELINE_COLOUR, BASELINES, MEASURES, draw_rows, readers_of, rows_of
 from neuroloom.figures.style import AFTER, BEFORE, plot_notice
@@ -199,7 +199,7 @@ def plot_variance(variance: pd.DataFrame) -> Figure:
     if variance.empty:
         return plot_notice("Variance", "No reader was scored on more than one participant or run.")
     check_columns(variance, "evaluation_variance", VARIANCE, rule=RULE)
-    table = variance[variance["share"] == variance.groupby("task")["share"].transform("max")]
+    table = of_all_people(variance)
     tasks, rows = sorted(table["task"].unique()), rows_of(readers_of(table))
     columns = min(len(tasks), 2)
     n_rows = math.ceil(len(tasks) / columns)

@@ -79,7 +79,7 @@ def plot_downstream(evaluation: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         return plot_notice("Tasks", "No task was asked.")
     check_columns(evaluation, "evaluation", ROWS, rule=RULE)
     check_columns(summary, "evaluation_summary", SUMMARY, rule=RULE)
-    means, runs = _of_all_people(main_rows(summary)), _of_all_people(main_rows(evaluation))
+    means, runs = of_all_people(main_rows(summary)), of_all_people(main_rows(evaluation))
     tasks, models, rows = sorted(means["task"].unique()), models_of(means), rows_of(readers_of(means))
     columns = min(len(tasks), 2)
     n_rows = math.ceil(len(tasks) / columns)
@@ -101,7 +101,7 @@ def plot_downstream(evaluation: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         return finish(figure, _downstream_legend(models), columns=3)
 
 
-def _of_all_people(table: pd.DataFrame) -> pd.DataFrame:
+def of_all_people(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the largest share of the training people that a task has."""
     return table[table["share"] == table.groupby("task")["share"].transform("max")]
 

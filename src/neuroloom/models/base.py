@@ -21,10 +21,7 @@ from neuroloom.quarantine import UnusableRecording
 from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.segments import Preparation, Segments
 from neuroloom.tokenizers.tokens import TokenSet
-from neuroloom.training.checkpoint import CARD, read_card
-from neuroloom.training.checkpoint import WEIGHTS as WEIGHTS
-
-SETTINGS = "config.json"  # of a saved model
+from neuroloom.training.checkpoint import CARD, SETTINGS, read_card
 
 
 @dataclass(frozen=True)

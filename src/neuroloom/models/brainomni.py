@@ -27,14 +27,15 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neuroloom.models.base import SETTINGS, WEIGHTS, Corpus, Encoder
+from neuroloom.models.base import Corpus, Encoder
 from neuroloom.models.config import BrainOmniConfig
 from neuroloom.models.crisscross import Block, rotation
 from neuroloom.schema import ConfigError, describe_errors
 from neuroloom.tokenizers.braintokenizer import BrainTokenizer
 from neuroloom.tokenizers.config import BrainTokenizerConfig
-from neuroloom.tokenizers.official import config_of, load_strictly, to_ours
+from neuroloom.tokenizers.official import config_of, load_network, load_strictly, to_ours
 from neuroloom.tokenizers.segments import Preparation
+from neuroloom.training.checkpoint import SETTINGS, save_network
 
 EPSILON = 1e-6
 HEAD_SD = 0.02  # small, so that at the start all codes are as likely
@@ -217,13 +218,8 @@ class BrainOmni(Encoder):
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors and settings as JSON, those of the tokenizer included."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
-        configs = {"config": self.config.model_dump(), "tokenizer": self.tokenizer.config.model_dump()}
-        settings = {"kind": "brainomni", "sfreq": self.sfreq, **configs}
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+        inside = {"tokenizer": self.tokenizer.config}
+        save_network(self, folder, kind="brainomni", sfreq=self.sfreq, config=self.config, **inside)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -234,13 +230,9 @@ class BrainOmni(Encoder):
         ConfigError
             If the weights do not fit the settings.
         """
-        from safetensors.torch import load_file
-
         settings = json.loads((folder / SETTINGS).read_text())
         tokenizer = BrainTokenizer(BrainTokenizerConfig(**settings["tokenizer"]), settings["sfreq"])
-        model = cls(BrainOmniConfig(**settings["config"]), tokenizer)
-        load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
-        return model.eval()
+        return load_network(cls(BrainOmniConfig(**settings["config"]), tokenizer), folder)
 
 
 def _configs_of(model_cfg: Mapping[str, Any]) -> tuple[BrainOmniConfig, BrainTokenizerConfig]:

@@ -26,8 +26,8 @@ from neuroloom.records import Array
 from neuroloom.tokenizers.tokens import TokenSet
 from neuroloom.training.data import Batches
 from neuroloom.training.loop import train
-from neuroloom.training.sampling import START, Draw, WindowSampler
-from neuroloom.training.task import Task
+from neuroloom.training.sampling import Draw, WindowSampler
+from neuroloom.training.task import Task, groups_by_decay
 
 VALIDATION_SEGMENTS = 4  # of each recording
 COUNTED_AT_ONCE = 64  # segments
@@ -246,18 +246,9 @@ class MaskedPrediction(Task[CodeBatch]):
         metrics = {f"accuracy_{level}": right_Q[level] for level in range(n_levels)} | {"accuracy": right_Q.mean()}
         return loss, metrics | {name: value / (n_tokens * n_levels) for name, value in nulls.items()}
 
-    def after_step(self, model: Any) -> None:
-        """Nothing changes by itself."""
-        return
-
     def parameter_groups(self, model: BrainOmni) -> list[dict[str, Any]]:
         """Weights of attention and feed-forward layers decay; norms, head, projection and mask vector do not."""
-        trained = {name: param for name, param in model.named_parameters() if param.requires_grad}
-        kept = {name for name in trained if any(part in name for part in NOT_DECAYED)}
-        return [
-            {"params": [param for name, param in trained.items() if name not in kept]},
-            {"params": [param for name, param in trained.items() if name in kept], "weight_decay": 0.0},
-        ]
+        return groups_by_decay(model, lambda name: any(part in name for part in NOT_DECAYED))
 
 
 def pretrain_brainomni(
@@ -307,8 +298,7 @@ def pretrain_brainomni(
     )
     model.load_state_dict(result.weights)
     model.eval()
-    last = result.metrics.iloc[-1].dropna()
-    facts = {str(name): float(value) for name, value in last.items() if name not in OF_THE_LOOP}
+    facts = {name: value for name, value in result.last.items() if name not in OF_THE_LOOP}
     n_parameters = sum(param.numel() for param in model.parameters() if param.requires_grad)
     return {"steps": result.step, "tokens": result.tokens, "parameters": n_parameters, **facts}
 
@@ -338,4 +328,4 @@ def _tokens_of(windows: Any) -> int:
 
 def _first_segments(windows: CodeWindows) -> CodeBatch:
     count = min(len(windows), VALIDATION_SEGMENTS)
-    return read_codes([windows], Draw(np.zeros(count, np.int64), np.arange(count), (0, count, count), count, START))
+    return read_codes([windows], Draw.of_one(np.arange(count)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,21 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from neuroloom.artifacts import open_artifact
 from neuroloom.config import RecordingRow
-from neuroloom.evaluation.contamination import seen_subjects
 from neuroloom.evaluation.splits import Split, from_json
 from neuroloom.models.base import Corpus, Encoder, model_class
 from neuroloom.models.config import BrainOmniConfig, ReveConfig
 from neuroloom.provenance import child_rng
-from neuroloom.quarantine import Quarantined, UnusableRecording
+from neuroloom.quarantine import UnusableRecording
 from neuroloom.tokenizers.base import load_tokenizer
-from neuroloom.tokenizers.fitting import copy_weights, open_segments, write_unfitted
-from neuroloom.tokenizers.tokens import TokenSet
+from neuroloom.tokenizers.fitting import (
+    card_of,
+    copy_weights,
+    nothing_to_validate_on,
+    open_segments,
+    write_unfitted,
+)
+from neuroloom.tokenizers.tokens import TokenSet, open_token_sets
 from neuroloom.training.checkpoint import read_card, run_folder, write_card
 from neuroloom.training.processes import set_threads
 
-logger = logging.getLogger(__name__)
 METRICS = "metrics.parquet"
 
 
@@ -94,17 +96,21 @@ def pretrain_model(
     model = kind.create(config, sfreq=rate, tokenizer=reader, seed=seed)
     asked = [row for row in rows if row.modality in config.modalities]
     fewer = _share(asked, split, config.share)
-    sets = _open_tokens(tokens)
+    sets = open_token_sets(tokens)
     parts = {
         part: _corpus(part, split, chosen, manifests, model, sets if tokenizer else None)
         for part, chosen in (("train", fewer), ("validation", asked))
     }
-    settings = [config.model_dump(), seed, rate, _digests(parts)]
+    data = _digests(parts)
+    settings = [config.model_dump(), seed, rate, data]
     with run_folder(folder, settings) as run:
         facts = model.pretrain(parts["train"], parts["validation"], rng=rng, folder=run)
         model.save(folder)
         shutil.move(run / METRICS, folder / METRICS)
-    card = _card(config, split, parts, rows, facts, salt)
+    names = {name for part in parts.values() for name in part.recordings}
+    seen = [row for row in rows if row.recording in names]
+    card = card_of(kind=config.kind, fold=split.fold, facts=facts, data=data, seen=seen, salt=salt)
+    card["recordings"] = {part: len(corpus.recordings) for part, corpus in parts.items()}
     if tokenizer:
         card["upstream"] = [_upstream(tokenizer)]
     write_card(folder, card)
@@ -118,17 +124,6 @@ def _share(rows: Sequence[RecordingRow], split: Split, share: float) -> list[Rec
     return [trained[at] for at in sorted(chosen)]
 
 
-def _open_tokens(manifests: Sequence[Path]) -> list[TokenSet]:
-    """Tokens of each device that has any."""
-    found = []
-    for path in manifests:
-        try:
-            found.append(TokenSet.from_artifact(open_artifact(path, kind="tokens")))
-        except Quarantined as error:
-            logger.info("%s was quarantined by %s", error.row.recording, error.row.stage)
-    return found
-
-
 def _corpus(
     part: str,
     split: Split,
@@ -139,7 +134,7 @@ def _corpus(
 ) -> Corpus:
     """Recordings of a part: their signals, or their tokens for a model that reads these."""
     names = {row.recording for row in rows} & set(split.recordings(part))
-    try:
+    with nothing_to_validate_on(part, split):
         if tokens is not None:
             kept = names & {name for one in tokens for name in one.recordings}
             if not kept:
@@ -154,26 +149,7 @@ def _corpus(
             duration=getattr(model.config, "segment", None),
         )[0]
         return Corpus(segments=found, recordings=frozenset(one.recording for one in found))
-    except UnusableRecording as error:
-        if part == "validation":
-            logger.warning("nothing to validate on: %s", error)
-            return Corpus()
-        raise UnusableRecording(f"{part} of fold {split.fold}", error.reason, error.remedy) from error
-
-
-def _card(
-    config: Any, split: Split, parts: Mapping[str, Corpus], rows: Sequence[RecordingRow], facts: Any, salt: str
-) -> dict[str, Any]:
-    names = {name for part in parts.values() for name in part.recordings}
-    return {
-        "architecture": config.kind,
-        "fold": split.fold,
-        "facts": facts,
-        "recordings": {part: len(corpus.recordings) for part, corpus in parts.items()},
-        "data": _digests(parts),
-        "salt": salt,
-        "seen_subjects": seen_subjects([row for row in rows if row.recording in names], salt=salt),
-    }
+    return Corpus()
 
 
 def _digests(parts: Mapping[str, Corpus]) -> dict[str, str]:

@@ -26,12 +26,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neuroloom.models.base import SETTINGS, WEIGHTS, Corpus, Encoder
+from neuroloom.models.base import Corpus, Encoder
 from neuroloom.models.config import ReveConfig
 from neuroloom.models.layers import Transformer, start_normal
 from neuroloom.schema import ConfigError, describe_errors
-from neuroloom.tokenizers.official import load_strictly
+from neuroloom.tokenizers.official import load_network, load_strictly
 from neuroloom.tokenizers.sources import N_SENSOR_TYPES
+from neuroloom.training.checkpoint import SETTINGS, save_network
 
 PUBLISHED_SFREQ = 200.0
 MARGIN = 0.4  # m around the origin: phases of -0.4 to 1.4 make one turn
@@ -284,12 +285,7 @@ class REVE(Encoder):
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, settings as JSON."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
-        settings = {"kind": "reve", "sfreq": self.sfreq, "config": self.config.model_dump()}
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+        save_network(self, folder, kind="reve", sfreq=self.sfreq, config=self.config)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -300,12 +296,8 @@ class REVE(Encoder):
         ConfigError
             If the weights do not fit the settings.
         """
-        from safetensors.torch import load_file
-
         settings = json.loads((folder / SETTINGS).read_text())
-        model = cls(ReveConfig(**settings["config"]), settings["sfreq"])
-        load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
-        return model.eval()
+        return load_network(cls(ReveConfig(**settings["config"]), settings["sfreq"]), folder)
 
     @classmethod
     def create(cls, config: ReveConfig, *, sfreq: float, tokenizer: Any = None, seed: int = 0) -> Self:

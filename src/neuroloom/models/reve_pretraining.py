@@ -30,7 +30,7 @@ from neuroloom.tokenizers.official import load_strictly
 from neuroloom.tokenizers.segments import Segments
 from neuroloom.training.data import Batch, Batches, read_signals
 from neuroloom.training.loop import train
-from neuroloom.training.sampling import START, Draw, WindowSampler
+from neuroloom.training.sampling import Draw, WindowSampler
 from neuroloom.training.task import Task
 
 VALIDATION_SEGMENTS = 8  # of each recording
@@ -182,10 +182,6 @@ class MaskedPatches(Task[Batch]):
             metrics |= null_errors(model.encoder.patches(signal_BCT), masked_BM)
         return model.total(terms), metrics
 
-    def after_step(self, model: Any) -> None:
-        """Nothing: weights alone are learnt, all with the same decay, as published."""
-        return
-
 
 def null_errors(patches_BCNT: Tensor, masked_BM: Tensor) -> dict[str, Tensor]:
     """Mean absolute errors of predictors that learn nothing, over the hidden patches.
@@ -290,9 +286,8 @@ def pretrain_reve(
     model.load_state_dict(result.weights)
     encoder.query_D.requires_grad_(True)
     encoder.eval()
-    last = result.metrics.iloc[-1].dropna()
     named = ("loss", "reconstruction", "token_average", "validation_")
-    facts = {name: float(last[name]) for name in last.index if name.startswith(named)}
+    facts = {name: value for name, value in result.last.items() if name.startswith(named)}
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in (("", encoder), ("_in_training", model))}
     counts = {f"parameters{name}": count for name, count in sizes.items()}
     return {"steps": result.step, "tokens": result.tokens, **counts, **facts}
@@ -302,4 +297,4 @@ def _some_segments(segments: Segments) -> Batch:
     """A batch of segments spread evenly over a recording."""
     count = min(len(segments), VALIDATION_SEGMENTS)
     chosen = np.linspace(0, len(segments) - 1, count).round().astype(np.int64)
-    return read_signals([segments], Draw(np.zeros(count, np.int64), chosen, (0, count, count), count, START))
+    return read_signals([segments], Draw.of_one(chosen))

@@ -16,12 +16,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from neuroloom.quarantine import UnusableRecording
-from neuroloom.schema import ConfigError, Frozen
+from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.segments import Segments
-from neuroloom.training.checkpoint import CARD, read_card
-from neuroloom.training.checkpoint import WEIGHTS as WEIGHTS
-
-SETTINGS = "config.json"  # of a saved tokenizer
+from neuroloom.training.checkpoint import CARD, SETTINGS, read_card
 
 
 @dataclass(frozen=True)
@@ -83,12 +80,6 @@ class Tokenizer(Protocol):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Back from a folder that `save` wrote."""
-
-
-def write_settings(folder: Path, *, kind: str, sfreq: float, config: Frozen) -> None:
-    """What a tokenizer is loaded with, beside its weights."""
-    settings = {"kind": kind, "sfreq": sfreq, "config": config.model_dump()}
-    (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def tokenizer_class(kind: str) -> type[Tokenizer]:

@@ -22,14 +22,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neuroloom.tokenizers.base import SETTINGS, WEIGHTS, Tokens, write_settings
+from neuroloom.tokenizers.base import Tokens
 from neuroloom.tokenizers.config import BrainTokenizerConfig
-from neuroloom.tokenizers.official import config_of, load_strictly, to_ours
+from neuroloom.tokenizers.official import config_of, load_network, load_strictly, to_ours
 from neuroloom.tokenizers.quantize import ResidualQuantizer
 from neuroloom.tokenizers.seanet import SeanetDecoder, SeanetEncoder, folded
 from neuroloom.tokenizers.segments import Segments
 from neuroloom.tokenizers.sources import N_SENSOR_TYPES, Gather, Scatter, SensorEmbedding
 from neuroloom.tokenizers.starting import start_weights
+from neuroloom.training.checkpoint import SETTINGS, save_network
 
 WAVEFORMS = 256  # one-sensor windows that are encoded at once: what fits into the caches
 PUBLISHED_SFREQ = 256.0
@@ -244,11 +245,7 @@ class BrainTokenizer(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, settings as JSON."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
-        write_settings(folder, kind="braintokenizer", sfreq=self.sfreq, config=self.config)
+        save_network(self, folder, kind="braintokenizer", sfreq=self.sfreq, config=self.config)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -259,12 +256,8 @@ class BrainTokenizer(nn.Module):
         ConfigError
             If the weights do not fit the settings, such as a codebook of another size.
         """
-        from safetensors.torch import load_file
-
         settings = json.loads((folder / SETTINGS).read_text())
-        model = cls(BrainTokenizerConfig(**settings["config"]), settings["sfreq"])
-        load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
-        return model.eval()
+        return load_network(cls(BrainTokenizerConfig(**settings["config"]), settings["sfreq"]), folder)
 
     def _checked(self, signal_BCT: Any, positions_BC6: Any, sensor_type_BC: Any) -> tuple[Tensor, Tensor, Tensor]:
         signal_BCT = torch.as_tensor(signal_BCT).float()

@@ -21,10 +21,10 @@ from neuroloom.evaluation.splits import Split, from_json
 from neuroloom.manifest import SUFFIX
 from neuroloom.quarantine import Quarantined, QuarantineRow, UnusableRecording
 from neuroloom.schema import ConfigError
-from neuroloom.tokenizers.base import SETTINGS, WEIGHTS, tokenizer_class
+from neuroloom.tokenizers.base import tokenizer_class
 from neuroloom.tokenizers.config import BrainTokenizerConfig, LipcotConfig
 from neuroloom.tokenizers.segments import Preparation, Segments
-from neuroloom.training.checkpoint import CARD, run_folder, write_card
+from neuroloom.training.checkpoint import CARD, SETTINGS, WEIGHTS, run_folder, write_card
 from neuroloom.training.processes import set_threads
 
 logger = logging.getLogger(__name__)
@@ -128,16 +128,23 @@ def fit_tokenizer(
     with run_folder(folder, settings) as run, corpus_scheduler() as scheduler:
         facts = tokenizer.fit(parts["train"], validation=parts["validation"], scheduler=scheduler, rng=rng, folder=run)
         tokenizer.save(folder)
-    names = {segments.recording for part in parts.values() for segments in part}
-    card = {
-        "architecture": config.kind,
-        "fold": split.fold,
+    data = {segments.recording: segments.digest for part in parts.values() for segments in part}
+    seen = [row for row in rows if row.recording in data]
+    write_card(folder, card_of(kind=config.kind, fold=split.fold, facts=facts, data=data, seen=seen, salt=salt))
+
+
+def card_of(
+    *, kind: str, fold: str, facts: dict[str, Any], data: dict[str, str], seen: Sequence[RecordingRow], salt: str
+) -> dict[str, Any]:
+    """What is told of finished weights: what they are, and on which stores and people they were trained."""
+    return {
+        "architecture": kind,
+        "fold": fold,
         "facts": facts,
-        "data": {segments.recording: segments.digest for part in parts.values() for segments in part},
+        "data": data,
         "salt": salt,
-        "seen_subjects": seen_subjects([row for row in rows if row.recording in names], salt=salt),
+        "seen_subjects": seen_subjects(seen, salt=salt),
     }
-    write_card(folder, card)
 
 
 @contextmanager
@@ -166,13 +173,20 @@ def copy_weights(source: Path, folder: Path) -> None:
 
 def _corpus(part: str, split: Split, manifests: Mapping[str, Path], sfreq: float) -> list[Segments]:
     chosen = [manifests[name] for name in split.recordings(part) if name in manifests]
-    try:
+    with nothing_to_validate_on(part, split):
         return open_segments(chosen, sfreq=sfreq, stage="fit_tokenizer")[0]
+    return []
+
+
+@contextmanager
+def nothing_to_validate_on(part: str, split: Split) -> Iterator[None]:
+    """Where a part of a split has no usable recording: for the validation a warning, else an error that names it."""
+    try:
+        yield
     except UnusableRecording as error:
-        if part == "validation":
-            logger.warning("nothing to validate on: %s", error)
-            return []
-        raise UnusableRecording(f"{part} of fold {split.fold}", error.reason, error.remedy) from error
+        if part != "validation":
+            raise UnusableRecording(f"{part} of fold {split.fold}", error.reason, error.remedy) from error
+        logger.warning("nothing to validate on: %s", error)
 
 
 def write_unfitted(folder: Path, error: UnusableRecording) -> None:

@@ -8,7 +8,6 @@ optimism.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -33,8 +32,8 @@ from neuroloom.evaluation.splits import (
     window_parts,
 )
 from neuroloom.evaluation.statistics import bootstrap_ci
-from neuroloom.manifest import SUFFIX
-from neuroloom.quarantine import Quarantined, UnusableRecording
+from neuroloom.manifest import by_recording
+from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import Array, Recording
 from neuroloom.tokenizers.base import Tokenizer, load_tokenizer
 from neuroloom.tokenizers.scores import (
@@ -46,7 +45,7 @@ from neuroloom.tokenizers.scores import (
 )
 from neuroloom.tokenizers.segments import Segments
 from neuroloom.tokenizers.showing import atlas_table, example_tables
-from neuroloom.tokenizers.tokens import TokenSet
+from neuroloom.tokenizers.tokens import TokenSet, open_token_sets
 
 FEWEST_NUMBERS = 5  # different ones; fewer are names of classes
 MEASURES = ("correlation", "correlation_null", "spectral_db", "spectral_db_null")
@@ -354,11 +353,9 @@ def _open(
 ) -> list[Tokenized]:
     """Each recording that has tokens, with them."""
     sets: dict[str, TokenSet] = {}
-    for path in tokens:
-        with suppress(Quarantined):
-            token_set = TokenSet.from_artifact(open_artifact(path, kind="tokens"))
-            sets |= dict.fromkeys(token_set.recordings, token_set)
-    by_name = {path.name.removesuffix(SUFFIX): path for path in manifests}
+    for token_set in open_token_sets(tokens):
+        sets |= dict.fromkeys(token_set.recordings, token_set)
+    by_name = by_recording(manifests)
     found = []
     for row in rows:
         if row.recording in sets:

@@ -18,10 +18,11 @@ import numpy as np
 from neuroloom.config import ConfigError
 from neuroloom.manifest import ArtifactError
 from neuroloom.records import Array
-from neuroloom.tokenizers.base import SETTINGS, WEIGHTS, Tokens, write_settings
+from neuroloom.tokenizers.base import Tokens
 from neuroloom.tokenizers.burg import burg, lipcot_features, lipcot_inverse, power_response
 from neuroloom.tokenizers.config import LipcotConfig
 from neuroloom.tokenizers.segments import Segments
+from neuroloom.training.checkpoint import SETTINGS, WEIGHTS, write_settings
 
 __all__ = ["TOKENIZER", "Lipcot", "burg", "lipcot_features", "lipcot_inverse"]
 

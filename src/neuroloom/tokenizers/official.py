@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from neuroloom.schema import ConfigError, describe_errors
 from neuroloom.tokenizers.config import BrainTokenizerConfig
+from neuroloom.training.checkpoint import WEIGHTS
+
+N = TypeVar("N", bound=nn.Module)
 
 # first from braindecode's writing to the authors', then to ours
 _BRAINDECODE = (
@@ -106,6 +110,20 @@ def _rename(name: str) -> str:
     for pattern, ours in _BRAINDECODE + _OURS:
         name = re.sub(pattern, ours, name)
     return name
+
+
+def load_network(network: N, folder: Path) -> N:
+    """Put the weights of a folder that `save_network` wrote into a network, for evaluation.
+
+    Raises
+    ------
+    ConfigError
+        If they do not fit its settings, such as a codebook of another size.
+    """
+    from safetensors.torch import load_file
+
+    load_strictly(network, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    return network.eval()
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:

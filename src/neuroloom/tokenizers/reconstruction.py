@@ -20,8 +20,8 @@ from neuroloom.tokenizers.quantize import draw
 from neuroloom.tokenizers.segments import Segments
 from neuroloom.training.data import Batch, Batches, read_signals
 from neuroloom.training.loop import train
-from neuroloom.training.sampling import START, Draw, WindowSampler
-from neuroloom.training.task import Task
+from neuroloom.training.sampling import Draw, WindowSampler
+from neuroloom.training.task import Task, groups_by_decay
 
 EPSILON = 1e-6
 PHASE_WEIGHT = 0.5
@@ -77,7 +77,10 @@ def total_loss(terms: dict[str, Tensor], commitment: Tensor) -> Tensor:
 
 
 class Reconstruction(Task[Batch]):
-    """Hidden sensors, and noise on the visible ones, in training; everything visible in validation."""
+    """Hidden sensors, and noise on the visible ones, in training; everything visible in validation.
+
+    Codebooks follow in the forward pass, so nothing is left to do after a step.
+    """
 
     def loss(self, model: BrainTokenizer, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The published loss of a batch, and its terms."""
@@ -104,20 +107,9 @@ class Reconstruction(Task[Batch]):
         terms_and_more = {**terms, "commitment": commitment, "codes_in_batch": torch.tensor(used)}
         return total_loss(terms, commitment), {name: value.detach() for name, value in terms_and_more.items()}
 
-    def after_step(self, model: Any) -> None:
-        """Nothing: codebooks follow in the forward pass."""
-        return
-
     def parameter_groups(self, model: Any) -> list[dict[str, Any]]:
         """Weights decay; norms and the embedding of the sensor type do not."""
-        kept = {
-            id(param) for name, param in model.named_parameters() if name.startswith(("sensors.norm", "sensors.kind"))
-        }
-        params = list(model.parameters())
-        return [
-            {"params": [param for param in params if id(param) not in kept]},
-            {"params": [param for param in params if id(param) in kept], "weight_decay": 0.0},
-        ]
+        return groups_by_decay(model, lambda name: name.startswith(("sensors.norm", "sensors.kind")))
 
 
 def visible_channels(n_channels: int, mask_ratio: float, generator: torch.Generator) -> Tensor:
@@ -173,13 +165,11 @@ def train_tokenizer(
     )
     model.load_state_dict(result.weights)
     model.eval()
-    last = result.metrics.iloc[-1].dropna()
-    facts = {name: float(last[name]) for name in last.index if name.startswith(("loss", "validation_"))}
+    facts = {name: value for name, value in result.last.items() if name.startswith(("loss", "validation_"))}
     n_parameters = sum(param.numel() for param in model.parameters())
     return {"steps": result.step, "tokens": result.tokens, "parameters": n_parameters, **facts}
 
 
 def _first_segments(segments: Segments) -> Batch:
     count = min(len(segments), VALIDATION_SEGMENTS)
-    draw = Draw(np.zeros(count, np.int64), np.arange(count), (0, count, count), count, START)
-    return read_signals([segments], draw)
+    return read_signals([segments], Draw.of_one(np.arange(count)))

@@ -235,9 +235,13 @@ class Segments:
         else:
             start_N = np.round(np.asarray(onset_N, float) * self._stored_sfreq).astype(np.int64)
             inside_N = (start_N >= 0) & (start_N + self._length <= len(self._reader) * size)
-            first_N, last_N = start_N // size, (start_N + self._length - 1) // size
-            good_N = [set(range(a, b + 1)) <= set(self._good_N.tolist()) for a, b in zip(first_N, last_N, strict=True)]
-            kept_N = np.flatnonzero(inside_N & np.array(good_N, bool))
+            bad_N = np.ones(len(self._reader), bool)
+            bad_N[self._good_N] = False
+            bad_before_N = np.concatenate([[0], np.cumsum(bad_N)])
+            first_N, last_N = (
+                np.clip(at_N // size, 0, len(bad_N) - 1) for at_N in (start_N, start_N + self._length - 1)
+            )
+            kept_N = np.flatnonzero(inside_N & (bad_before_N[last_N + 1] == bad_before_N[first_N]))
             start_N = start_N[kept_N]
         if limit and len(kept_N) > limit:
             chosen = np.linspace(0, len(kept_N) - 1, limit).round().astype(int)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from neuroloom.artifacts import Artifact
+from neuroloom.artifacts import Artifact, open_artifact
+from neuroloom.quarantine import Quarantined
 from neuroloom.records import Array
 from neuroloom.tokenizers.base import Tokenizer, Tokens
 from neuroloom.tokenizers.segments import Segments
@@ -100,6 +103,15 @@ class TokenSet:
         rows = np.flatnonzero(self.recording_N == self.recordings.index(recording))
         codes_NLSQ = np.asarray(self.codes_NLSQ[int(rows[0]) : int(rows[-1]) + 1]).astype(np.int64)
         return codes_NLSQ[:, (codes_NLSQ != PADDING).any(axis=(0, 2, 3))]
+
+
+def open_token_sets(manifests: Iterable[Path]) -> list[TokenSet]:
+    """Tokens of each device that has any."""
+    found = []
+    for path in manifests:
+        with suppress(Quarantined):
+            found.append(TokenSet.from_artifact(open_artifact(path, kind="tokens")))
+    return found
 
 
 class TokenStream:

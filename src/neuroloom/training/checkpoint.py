@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuroloom.manifest import ArtifactError
 from neuroloom.provenance import config_digest, file_digest
+from neuroloom.schema import Frozen
 from neuroloom.training.sampling import Position
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
-WEIGHTS, CARD = "model.safetensors", "card.json"
+WEIGHTS, SETTINGS, CARD = "model.safetensors", "config.json", "card.json"  # of finished weights
 STATE, TENSORS = "state.json", ("weights", "optimizer", "averaged")
 AGAIN = "Delete the folder and make it again"
 
@@ -55,6 +56,23 @@ class TrainingState:
     optimizer: dict[str, Tensor]
     averaged: dict[str, Tensor]
     groups: list[dict[str, Any]]
+
+
+def write_settings(folder: Path, *, kind: str, sfreq: float, config: Frozen, **more: Frozen) -> None:
+    """What a network is built from, beside its weights; `more` are settings of networks inside it, by name."""
+    configs = {name: one.model_dump() for name, one in {"config": config, **more}.items()}
+    (folder / SETTINGS).write_text(json.dumps({"kind": kind, "sfreq": sfreq, **configs}, indent=1) + "\n")
+
+
+def save_network(
+    network: torch.nn.Module, folder: Path, *, kind: str, sfreq: float, config: Frozen, **more: Frozen
+) -> None:
+    """Weights of a network as safetensors, and its settings (`write_settings`)."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / WEIGHTS)
+    write_settings(folder, kind=kind, sfreq=sfreq, config=config, **more)
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:

@@ -73,6 +73,12 @@ class Draw:
     n_tokens: int
     after: Position
 
+    @classmethod
+    def of_one(cls, window_B: Array) -> Self:
+        """Some windows of a single recording, out of any order."""
+        count = len(window_B)
+        return cls(np.zeros(count, np.int64), window_B, (0, count, count), count, START)
+
     @property
     def share(self) -> float:
         """Part of the rows of the whole batch that this process has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -25,7 +26,8 @@ class Task(Protocol[B_contra]):
         ...
 
     def after_step(self, model: Any) -> None:
-        """What changes by itself after an optimizer step."""
+        """What changes by itself after an optimizer step; default nothing."""
+        return
 
     def parameter_groups(self, model: Any) -> list[dict[str, Any]]:
         """Groups of the optimizer, with what differs from the config in each; default one group of all."""
@@ -52,3 +54,17 @@ class TrainingResult:
     tokens: int
     weights: dict[str, Tensor]
     metrics: pd.DataFrame
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The last row of the metrics, without what was not measured then."""
+        return {str(name): float(value) for name, value in self.metrics.iloc[-1].dropna().items()}
+
+
+def groups_by_decay(model: Any, plain: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """Two groups of the trained parameters: those that decay as the config says, and the `plain` ones, which do not."""
+    trained = {name: param for name, param in model.named_parameters() if param.requires_grad}
+    return [
+        {"params": [param for name, param in trained.items() if not plain(name)]},
+        {"params": [param for name, param in trained.items() if plain(name)], "weight_decay": 0.0},
+    ]

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from neuroloom.schema import ConfigError
 from neuroloom.tokenizers import braintokenizer
 from neuroloom.tokenizers.base import load_tokenizer
-from neuroloom.tokenizers.braintokenizer import SETTINGS, WEIGHTS, BrainTokenizer
+from neuroloom.tokenizers.braintokenizer import BrainTokenizer
 from neuroloom.tokenizers.config import BrainTokenizerConfig, parse_tokenizer
 from neuroloom.tokenizers.seanet import NormedConv
+from neuroloom.training.checkpoint import SETTINGS, WEIGHTS
 
 SFREQ, CHANNELS = 64.0, 5
 

@@ -11,7 +11,8 @@ from scipy.signal import lfilter
 from neuroloom.config import ConfigError
 from neuroloom.manifest import ArtifactError
 from neuroloom.tokenizers.config import LipcotConfig
-from neuroloom.tokenizers.lipcot import WEIGHTS, Lipcot, burg, lipcot_features
+from neuroloom.tokenizers.lipcot import Lipcot, burg, lipcot_features
+from neuroloom.training.checkpoint import WEIGHTS
 
 SFREQ, CHANNELS = 100.0, 6
 
