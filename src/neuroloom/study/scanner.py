@@ -28,6 +28,8 @@ MOTION_SHARE = 0.02  # slow change of the artefact by the head's position, RMS
 MOTION_HZ = 0.05
 ECG_UV, ECG_NOISE_UV, ECG_SHARE = 1000.0, 10.0, 0.15  # R wave, noise, and the share of the gradients it gets
 BREATHING_HZ = 0.25
+HEART_RUNS_S = 3.0  # before the recording and after it
+BEAT_LASTS_S = 0.8  # from an R peak to the end of what it does to the EEG
 BEAT_SPREAD, BEAT_JITTER = 0.15, 0.008  # amplitude from beat to beat, and delay in s
 # Centre and width (s) of the waves after an R peak, with signs: rocking, nodding, and pulsating vessels.
 BALLISTIC = (
@@ -117,11 +119,11 @@ def plant_scanner(
     volume_T = (np.arange(n_times) / sfreq - onset_V[0]) / (t_r * stretch)
     wave_KT = _gradient_waves(volume_T, t_r=t_r, n_volumes=n_volumes, n_slices=n_slices, sfreq=sfreq, rng=rng)
     gradient_CT = _gradients(wave_KT, sensors, gradient_uv * MICROVOLT, rng)
-    r_peaks = beat_times(n_times / sfreq, heart_bpm, rng)
-    cardiac_CT = _ballistics(r_peaks, sensors, n_times, cardiac_uv * MICROVOLT, rng)
+    beats = beat_times(n_times / sfreq, heart_bpm, rng)
+    cardiac_CT = _ballistics(beats, sensors, n_times, cardiac_uv * MICROVOLT, rng)
     signal_CT += gradient_CT
     signal_CT += cardiac_CT
-    noted = np.round(onset_V * sfreq) / sfreq
+    noted, r_peaks = np.round(onset_V * sfreq) / sfreq, beats[beats >= 0]
     return ScannerTruth(
         gradient_CT=gradient_CT,
         cardiac_CT=cardiac_CT,
@@ -129,7 +131,7 @@ def plant_scanner(
         triggers=Events(noted, np.zeros(n_volumes), ["volume"] * n_volumes),
         slice_rate=n_slices / (t_r * stretch),
         r_peaks=r_peaks,
-        ecg_T=_ecg(r_peaks, wave_KT, sfreq, gradient_uv * MICROVOLT, rng),
+        ecg_T=_ecg(beats, wave_KT, sfreq, gradient_uv * MICROVOLT, rng),
         facts=[
             *_channel_facts("gradient", sensors, gradient_CT),
             *_channel_facts("cardiac", sensors, cardiac_CT),
@@ -238,16 +240,19 @@ def _places(sensors: Sensors) -> Array:
 
 
 def beat_times(duration: float, heart_bpm: float, rng: np.random.Generator) -> Array:
-    """R peaks (s) of a heart that follows the breath (5 %), wanders slowly (5 %) and is not a clock (1 %)."""
+    """R peaks (s) of a heart that follows the breath (5 %), wanders slowly (5 %) and is not a clock (1 %).
+
+    The heart beat before the recording began: its last beats before 0 are among them, for what they still do after it.
+    """
     rate = 100.0
-    time = np.arange(int((duration + 3) * rate)) / rate
+    time = np.arange(int((duration + 2 * HEART_RUNS_S) * rate)) / rate - HEART_RUNS_S
     breath = 0.05 * np.sin(2 * np.pi * BREATHING_HZ * time + rng.uniform(0, 2 * np.pi))
     slow = 0.05 * np.sin(2 * np.pi * rng.uniform(0.01, 0.03) * time + rng.uniform(0, 2 * np.pi))
     beats = np.cumsum(heart_bpm / 60 * (1 + breath + slow)) / rate
     wanted = rng.uniform(0, 1) + np.arange(int(beats[-1]))
     wanted += rng.normal(0, 0.01, len(wanted))
     peaks = np.interp(wanted, beats, time)
-    return np.asarray(peaks[peaks < duration])
+    return np.asarray(peaks[(peaks > -BEAT_LASTS_S) & (peaks < duration)])
 
 
 def _ballistics(r_peaks: Array, sensors: Sensors, n_times: int, peak: float, rng: np.random.Generator) -> Array:
@@ -272,7 +277,7 @@ def _ballistics(r_peaks: Array, sensors: Sensors, n_times: int, peak: float, rng
 def _near(r_peaks: Array, n_times: int, sfreq: float) -> Array:
     """Samples a quarter of a second after each R peak, where the artefact is about largest."""
     at_E = np.round((r_peaks + 0.25) * sfreq).astype(int)
-    return at_E[at_E < n_times]
+    return at_E[(at_E >= 0) & (at_E < n_times)]
 
 
 def _beats(
@@ -281,7 +286,7 @@ def _beats(
     """Sum of Gaussian waves after (or before) each R peak, (T,)."""
     course_T = np.zeros(n_times)
     for peak, amplitude in zip(r_peaks, amplitude_E, strict=True):
-        first, stop = max(int((peak - 0.4) * sfreq), 0), min(int((peak + 0.8) * sfreq), n_times)
+        first, stop = (np.clip(int((peak + at) * sfreq), 0, n_times) for at in (-0.4, BEAT_LASTS_S))
         time = np.arange(first, stop) / sfreq - peak
         for centre, width, height in waves:
             course_T[first:stop] += amplitude * height * np.exp(-(((time - centre) / width) ** 2) / 2)
