@@ -16,6 +16,7 @@ include: "rules/preprocess.smk"
 include: "rules/tokenize.smk"
 include: "rules/pretrain.smk"
 include: "rules/evaluate.smk"
+include: "rules/federate.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 

@@ -40,6 +40,7 @@ EVALUATION_TABLES = [
     "evaluation_audits",
 ]
 EVALUATION_FIGURES = ["downstream", "few_shot", "audits", "variance"]
+FEDERATION_FIGURES = ["scores", "rounds", "gains", "cost", "attacks"]
 EVALUATION = f"{RESULTS}/evaluate/{{task}}/fold-{{fold}}"
 DEVICES = sorted({device_of(row) for row in ROWS.values() if row.modality != "bold"})
 SIMULATED = CONFIG.study.recordings is None
@@ -56,12 +57,12 @@ HELD_OUT = [device for device in CONFIG.split.held_out_devices if device.split("
 SPLIT = {"n_folds": CONFIG.split.n_folds, "held_out_devices": HELD_OUT}
 
 # too few people for a split stop here, not after hours
-if ROWS and (CONFIG.tokenize.use or MODELS or TASKS):
+if ROWS and (CONFIG.tokenize.use or MODELS or TASKS or CONFIG.federate.use):
     for fold in CONFIG.split.folds:
         try:
             split_subjects(list(ROWS.values()), fold=fold, **SPLIT)
         except ConfigError as error:
-            message = "Or leave out what learns: tokenize.use, pretrain.use and evaluate.use: []"
+            message = "Or leave out what learns: tokenize.use, pretrain.use, evaluate.use and federate.use: []"
             raise ConfigError(f"split: {error}. {message}") from None
 
 
@@ -72,6 +73,7 @@ wildcard_constraints:
     tokenizer=r"[A-Za-z0-9]+",
     model=r"(?!baselines\b)[A-Za-z0-9]+",
     task=r"[A-Za-z0-9]+",
+    strategy=r"[A-Za-z0-9]+",
     fold=r"\d+",
 
 
@@ -160,4 +162,5 @@ def get_benchmarks(wildcards):
             readers = CONFIG.pretrain.use
             files += [f"{BENCHMARKS}/evaluate_model/{task}-{name}-fold-{fold}.tsv" for name in readers]
             files += [f"{BENCHMARKS}/evaluate_baselines/{task}-fold-{fold}.tsv"]
+        files += [f"{BENCHMARKS}/federate/{name}-fold-{fold}.tsv" for name in CONFIG.federate.use]
     return files

@@ -1,5 +1,16 @@
 """Input functions of what learns: tokenizers, models and the tasks that they are asked."""
 
+FEDERATED = CONFIG.federate.use
+FEDERATION = f"{RESULTS}/federate/fold-{{fold}}"
+FEDERATION_TABLES = [
+    "federation",
+    "federation_summary",
+    "federation_gains",
+    "federation_rounds",
+    "federation_cost",
+    "federation_attacks",
+]
+
 
 def get_judging_source(wildcards):
     """Digest of what one tokenizer is judged by."""
@@ -75,7 +86,12 @@ def get_task(wildcards):
 def get_task_manifests(wildcards):
     """The cleaned recordings that a task may ask."""
     get_task(wildcards)  # an unknown name is an error that lists the known ones
-    task = CONFIG.evaluate.tasks[wildcards.task]
+    return manifests_of_task(wildcards.task)
+
+
+def manifests_of_task(name):
+    """Manifests of the recordings that a task may ask."""
+    task = CONFIG.evaluate.tasks[name]
     rows = [row for row in ROWS.values() if row.modality == task.modality and row.study in (task.studies or STUDIES)]
     return expand(f"{RESULTS}/preprocess/{{recording}}.manifest.json", recording=[row.recording for row in rows])
 
@@ -85,3 +101,40 @@ def get_evaluations(wildcards):
     readers = [*CONFIG.pretrain.use, "baselines"]
     tables = [f"{reader}{kind}.parquet" for reader in readers for kind in ("", ".subjects", ".audits")]
     return expand(f"{EVALUATION}/{{file}}", task=TASKS, fold=CONFIG.split.folds, file=tables)
+
+
+def get_strategy(wildcards):
+    """Settings of one arm of the federation."""
+    if wildcards.strategy not in CONFIG.federate.strategies:
+        known = ", ".join(CONFIG.federate.strategies)
+        raise WorkflowError(f"no strategy {wildcards.strategy!r}; there are {known}")
+    return CONFIG.federate.strategies[wildcards.strategy]
+
+
+def get_federation(wildcards):
+    """The federation with one arm, as plain values."""
+    arms = {wildcards.strategy: get_strategy(wildcards).model_dump()}
+    return {**CONFIG.federate.model_dump(), "use": [wildcards.strategy], "strategies": arms}
+
+
+def get_federated_task(wildcards):
+    """The task of the federation, as plain values."""
+    return CONFIG.evaluate.tasks[CONFIG.federate.task].model_dump()
+
+
+def get_federated_manifests(wildcards):
+    """The cleaned recordings of the task of the federation."""
+    return manifests_of_task(CONFIG.federate.task)
+
+
+def get_model_of_strategy(wildcards):
+    """The pretrained weights that an arm starts from, if any."""
+    name = get_strategy(wildcards).network
+    return expand(f"{MODEL}/model.safetensors", model=name, fold=wildcards.fold) if name in MODELS else []
+
+
+def get_federations(wildcards):
+    """Tables of all arms and folds."""
+    kinds = ["scores", "subjects", "rounds", "attacks"]
+    template = f"{FEDERATION}/{{strategy}}.{{kind}}.parquet"
+    return expand(template, strategy=FEDERATED, fold=CONFIG.split.folds, kind=kinds)

@@ -108,3 +108,31 @@ rule plot_evaluation:
         "plot the evaluation"
     script:
         "../src/plot_evaluation.py"
+
+
+rule plot_federation:
+    """Draw the arms of the federation: scores, rounds, gains over every site alone, cost and attacks."""
+    input:
+        rules.collect_federation.output,
+    output:
+        report(
+            expand(f"{RESULTS}/figures/federation_{{figure}}.png", figure=FEDERATION_FIGURES),
+            category="Federation",
+            caption="../resources/captions/federation.rst",
+        ),
+    log:
+        f"{LOGS}/plot_federation/plot_federation.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_federation/plot_federation.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        source=source_digest("neuroloom.figures.federation_audits"),
+    message:
+        "plot the federation"
+    script:
+        "../src/plot_federation.py"

@@ -85,22 +85,21 @@ rule check_quarantine:
         "../src/check_quarantine.py"
 
 
+# what is part of this study, its tables and its figures
+SECTIONS = [
+    (SIMULATED, rules.score_cleaning.output, rules.plot_cleaning.output),
+    (CONFIG.tokenize.use, rules.collect_tokenizers.output, rules.plot_tokenizers.output),
+    (MODELS, rules.collect_pretraining.output, rules.plot_models.output),
+    (TASKS, rules.collect_evaluation.output, rules.plot_evaluation.output),
+    (FEDERATED, rules.collect_federation.output, rules.plot_federation.output),
+]
+
+
 rule render_report:
     """One self-contained HTML page: study, QC, quarantine, provenance, run time and memory."""
     input:
-        tables=[
-            *rules.collect_tables.output,
-            *(rules.score_cleaning.output if SIMULATED else []),
-            *(rules.collect_tokenizers.output if CONFIG.tokenize.use else []),
-            *(rules.collect_pretraining.output if MODELS else []),
-            *(rules.collect_evaluation.output if TASKS else []),
-        ],
-        drawn=[
-            *(rules.plot_cleaning.output if SIMULATED else []),
-            *(rules.plot_tokenizers.output if CONFIG.tokenize.use else []),
-            *(rules.plot_models.output if MODELS else []),
-            *(rules.plot_evaluation.output if TASKS else []),
-        ],
+        tables=[*rules.collect_tables.output, *[path for used, tables, _ in SECTIONS if used for path in tables]],
+        drawn=[path for used, _, figures in SECTIONS if used for path in figures],
         figures=get_recordings(*MODALITIES, template=f"{RESULTS}/qc/{{recording}}.png"),
         benchmarks=get_benchmarks,
     output:

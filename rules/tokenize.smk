@@ -1,7 +1,8 @@
 rule split_recordings:
     """Say which recordings train, validate and test in one fold, no person on two sides."""
     output:
-        f"{RESULTS}/splits/fold-{{fold}}.json",
+        study=f"{RESULTS}/splits/fold-{{fold}}.json",
+        sites=f"{RESULTS}/splits/sites-fold-{{fold}}.json",
     log:
         f"{LOGS}/split_recordings/fold-{{fold}}.log",
     benchmark:

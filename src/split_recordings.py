@@ -1,4 +1,4 @@
-"""Divide the recordings of a study: sheet -> one checked split."""
+"""Divide the recordings of a study: sheet -> one checked split, and the one in which no device is held out."""
 
 from pathlib import Path
 
@@ -8,5 +8,7 @@ from neuroloom.jobs import logged
 
 with logged(snakemake):
     rows = [RecordingRow(**row) for row in snakemake.params.rows]
-    split = split_subjects(rows, fold=int(snakemake.wildcards.fold), **snakemake.params.split)
-    Path(snakemake.output[0]).write_text(to_json(split))
+    fold, asked = int(snakemake.wildcards.fold), snakemake.params.split
+    Path(snakemake.output.study).write_text(to_json(split_subjects(rows, fold=fold, **asked)))
+    # every site of a federation trains on its own people, on whatever device
+    Path(snakemake.output.sites).write_text(to_json(split_subjects(rows, fold=fold, n_folds=asked["n_folds"])))

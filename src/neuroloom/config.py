@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from neuroloom.evaluation.config import EvaluateConfig, SplitConfig
+from neuroloom.federated.config import FLEEG, FederateConfig
 from neuroloom.models.config import PretrainConfig
 from neuroloom.schema import ConfigError as ConfigError
 from neuroloom.schema import Frozen as Frozen
@@ -308,6 +309,7 @@ class Config(Frozen):
     tokenize: TokenizeConfig = TokenizeConfig()
     pretrain: PretrainConfig = PretrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    federate: FederateConfig = FederateConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
     report: ReportConfig = ReportConfig()
 
@@ -319,6 +321,19 @@ class Config(Frozen):
                 raise ValueError(f"pretrain.models.{name} reads {wanted}, which is no BrainTokenizer of tokenize")
             if wanted and wanted not in self.tokenize.use:
                 raise ValueError(f"pretrain.models.{name} reads {wanted}: add it to tokenize.use")
+        return self
+
+    @model_validator(mode="after")
+    def _federation(self) -> Self:
+        if not self.federate.use:
+            return self
+        task = self.evaluate.tasks.get(self.federate.task or "")
+        if task is None or not task.classes:
+            raise ValueError(f"federate.task is {self.federate.task}; name one of evaluate.tasks that has classes")
+        for name in self.federate.use:
+            network = self.federate.strategies[name].network
+            if network != FLEEG and network not in self.pretrain.use:
+                raise ValueError(f"federate.strategies.{name} starts from {network}: add it to pretrain.use")
         return self
 
 

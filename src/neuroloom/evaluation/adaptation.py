@@ -9,14 +9,17 @@ model reads it. Scale 1, as REVE's alpha = rank.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from neuroloom.evaluation.examples import AT_ONCE, Group
 from neuroloom.models.base import Encoder
+from neuroloom.records import Array
 from neuroloom.schema import ConfigError
 
 RANK = 16  # of adapters, as published for REVE
@@ -121,6 +124,29 @@ def add_adapters(encoder: Encoder, used: Collection[str], *, rank: int = RANK) -
         shape = (module.out_features, module.in_features)
         adapter = LowRank(shape, min(rank, *shape)).to(module.weight.device)
         parametrize.register_parametrization(module, "weight", adapter)
+
+
+def tokens_of(read: nn.Module, group: Group, rows_N: Array, device: str = "cpu") -> Iterator[tuple[Array, Tensor]]:
+    """Tokens of some rows of a group without gradient, a few at a time; `read` is an encoder's forward."""
+    for at in range(0, len(rows_N), AT_ONCE):
+        batch_N = rows_N[at : at + AT_ONCE]
+        with torch.no_grad():
+            yield batch_N, read(*group.rows(batch_N, device))
+
+
+def token_statistics(
+    read: nn.Module, groups: Sequence[Group], windows_N: Array, *, device: str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Mean and SD (D,) of the tokens of some windows, on the CPU."""
+    total_D, square_D, count = torch.zeros(1).double(), torch.zeros(1).double(), 0
+    for group in groups:
+        rows_N = np.flatnonzero(np.isin(group.windows_N, windows_N))
+        for _, tokens_BND in tokens_of(read, group, rows_N, device):
+            tokens_ND = tokens_BND.flatten(0, 1).double().cpu()
+            total_D, square_D = total_D + tokens_ND.sum(dim=0), square_D + (tokens_ND**2).sum(dim=0)
+            count += len(tokens_ND)
+    mean_D = total_D / count
+    return mean_D, (square_D / count - mean_D**2).clamp_min(0).sqrt()
 
 
 def used_parameters(encoder: Encoder, inputs: tuple[Tensor, ...]) -> frozenset[str]:

@@ -16,7 +16,16 @@ import numpy as np
 from neuroloom.config import ConfigError
 from neuroloom.evaluation.examples import Group
 from neuroloom.evaluation.leaks import check_apart
-from neuroloom.evaluation.networks import DEFAULT_BUDGET, Goal, Learner, Setting, build_network, drawn_from, tune
+from neuroloom.evaluation.networks import (
+    DEFAULT_BUDGET,
+    Goal,
+    Learner,
+    Setting,
+    Training,
+    build_network,
+    drawn_from,
+    tune,
+)
 from neuroloom.evaluation.networks import Budget as Budget
 from neuroloom.evaluation.readout import logistic, prepare, probabilities, unusable
 from neuroloom.evaluation.splits import PARTS
@@ -338,7 +347,8 @@ def _network(kind: str) -> Baseline:
         def learner(setting: Setting) -> Learner:
             with drawn_from(seed):
                 network = build_network(kind, x_WCT.shape[1:], n_classes=task.n_classes, sfreq=task.sfreq)
-            return Learner(network, groups, goal, parts=parts, setting=setting, seed=seed, batch_size=budget.batch_size)
+            batch = budget.batch_size
+            return Learner(Training(network, groups, goal, parts=parts, setting=setting, seed=seed, batch_size=batch))
 
         learners = [learner(setting) for setting in budget.settings]
         winner, n_epochs, rule = tune(learners, budget.settings, epochs=budget.epochs)

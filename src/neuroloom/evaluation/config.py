@@ -32,7 +32,10 @@ class SplitConfig(Frozen):
 class TaskConfig(Frozen):
     """A question that recordings have answers to."""
 
-    by: str = Field("event", description="Where the answer stands: `event`, or a column of the sheet (`task`, `age`).")
+    by: str = Field(
+        "event",
+        description="Where the answer stands: `event`, a column of the sheet, or several (`event|task`), in turn.",
+    )
     classes: dict[str, tuple[str, ...]] = Field(
         {}, description="Class -> events, or values of the column, it stands for."
     )
@@ -47,7 +50,7 @@ class TaskConfig(Frozen):
 
     @model_validator(mode="after")
     def _events(self) -> Self:
-        if self.by == "event" and len(self.classes) < 2:
+        if "event" in self.by.split("|") and len(self.classes) < 2:
             raise ValueError("a task by events needs two or more classes; name them with their events under classes")
         if self.classes and len(self.classes) < 2:
             raise ValueError("one class is no question; name two or more, or none for numbers")

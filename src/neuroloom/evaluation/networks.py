@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -120,11 +120,11 @@ class Goal:
         return merit_of(self.target_W[windows_N], read_NL)
 
 
-class Learner:
-    """A network that learns from windows, epoch by epoch, and keeps what it said after its best one.
+class Training:
+    """A network that learns from windows, epoch by epoch.
 
-    AdamW on cross entropy; matrices decay, biases and gains do not. Each epoch is judged on the validation part, ties
-    go to the earlier one. Random numbers of an epoch follow from the seed and its number: a pause changes nothing.
+    AdamW on cross entropy; matrices decay, biases and gains do not. Random numbers of an epoch follow from the seed and
+    its number: a pause changes nothing.
 
     Parameters
     ----------
@@ -142,19 +142,17 @@ class Learner:
     slow : mapping
         Beginning of the names of parameters -> what their rate is multiplied by.
     device : str
-    state : bool
-        Keep the trained weights of the best epoch, too.
+    schedule : callable, optional
+        Steps done -> what all rates are multiplied by.
+    penalty : callable, optional
+        Added to the loss of each batch.
 
     Attributes
     ----------
-    merit : float
-        Best score on validation so far.
-    epoch, best_epoch : int
-        Epochs so far, and the one of `merit`.
-    test_NL : array
-        What the network said of the test part then.
-    state : dict
-        Trained weights as they were then, if wanted.
+    network : torch.nn.Module
+    optimizer : torch.optim.Optimizer
+    epoch, step : int
+        Done so far.
     n_trained : int
         Numbers that are trained.
     """
@@ -171,63 +169,60 @@ class Learner:
         batch_size: int,
         slow: Mapping[str, float] | None = None,
         device: str = "cpu",
-        state: bool = False,
+        schedule: Callable[[int], float] | None = None,
+        penalty: Callable[[], Tensor] | None = None,
     ) -> None:
         import torch
 
-        self._network, self._groups, self._goal, self._parts = network.to(device), groups, goal, parts
-        self._seed, self._batch_size, self._device, self._keep_state = seed, batch_size, device, state
+        self.network, self._groups, self._goal, self._parts = network.to(device), groups, goal, parts
+        self._seed, self._batch_size, self._device = seed, batch_size, device
+        self.schedule, self._penalty = schedule or risen, penalty
         rate, decay = setting
         sorts: dict[tuple[float, float], list[Tensor]] = {}
         for name, parameter in network.named_parameters():
             if parameter.requires_grad:
                 factor = next((by for start, by in (slow or {}).items() if name.startswith(start)), 1.0)
                 sorts.setdefault((rate * factor, decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+        self._rates = [lr for lr, _ in sorts]
         options = [{"params": members, "lr": lr, "weight_decay": wd} for (lr, wd), members in sorts.items()]
-        self._optimizer = torch.optim.AdamW(options, fused=True)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, _risen)
+        self.optimizer = torch.optim.AdamW(options, fused=True)
         self.n_trained = sum(parameter.numel() for members in sorts.values() for parameter in members)
-        self.merit, self.epoch, self.best_epoch = float("-inf"), 0, 0
-        self.test_NL = np.empty((0, goal.n_outputs))
-        self.state: dict[str, Tensor] = {}
+        self.epoch, self.step = 0, 0
 
-    def train(self, epochs: int) -> None:
-        """Go on for so many epochs."""
-        for _ in range(epochs):
-            with drawn_from(self._seed, self.epoch, device=self._device):
-                self._learn()
-            self.epoch += 1
-            merit = self._goal.merit(self._parts["validation"], self.predict("validation"))
-            if merit > self.merit + 1e-12:
-                self.merit, self.best_epoch, self.test_NL = merit, self.epoch, self.predict("test")
-                trained = self._network.named_parameters() if self._keep_state else ()
-                self.state = {name: value.detach().clone() for name, value in trained if value.requires_grad}
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of the training part."""
+        return sum(-(-len(rows_N) // self._batch_size) for _, rows_N in self._rows(self._parts["train"]))
+
+    def learn(self) -> float:
+        """One pass over the training part, in batches of one shape and of nearly one size; the mean loss."""
+        with drawn_from(self._seed, self.epoch, device=self._device):
+            loss = self._pass()
+        self.epoch += 1
+        return loss
 
     def predict(self, part: str) -> Array:
         """What the network says now of the windows of a part, in their order."""
         import torch
 
-        windows_N, self_was_training = self._parts[part], self._network.training
+        windows_N, was_training = self._parts[part], self.network.training
         said_NL = np.empty((len(windows_N), self._goal.n_outputs))
-        self._network.eval()
+        self.network.eval()
         with torch.no_grad():  # what a model caches in inference mode, training could not use
             for group, rows_N in self._rows(windows_N):
                 for at in range(0, len(rows_N), JUDGED_AT_ONCE):
                     batch_N = rows_N[at : at + JUDGED_AT_ONCE]
-                    output_BL = self._network(*group.rows(batch_N, self._device))
+                    output_BL = self.network(*group.rows(batch_N, self._device))
                     said_NL[np.searchsorted(windows_N, group.windows_N[batch_N])] = self._goal.read(output_BL)
-        self._network.train(self_was_training)
+        self.network.train(was_training)
         return said_NL
 
-    def drop(self) -> None:
-        """Free weights and the state of the optimizer."""
-        del self._network, self._optimizer, self._schedule
+    def merit(self, part: str) -> float:
+        """How good the network is now at the windows of a part (`Goal.merit`)."""
+        return self._goal.merit(self._parts[part], self.predict(part))
 
-    def _learn(self) -> None:
-        """One pass over the training part, in batches of one shape and of nearly one size."""
-        import torch
-
-        self._network.train()
+    def _pass(self) -> float:
+        self.network.train()
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, self.epoch]))
         batches = [
             (group, batch_N)
@@ -235,13 +230,32 @@ class Learner:
             # Parts of nearly one size leave no last batch of a single window, which batch norm could not take.
             for batch_N in np.array_split(rng.permutation(rows_N), -(-len(rows_N) // self._batch_size))
         ]
+        total = 0.0
         for at in rng.permutation(len(batches)):
-            group, batch_N = batches[at]
-            self._optimizer.zero_grad()
-            self._goal.loss(self._network(*group.rows(batch_N, self._device)), group.windows_N[batch_N]).backward()
-            torch.nn.utils.clip_grad_norm_(self._network.parameters(), MAX_NORM)
-            self._optimizer.step()
-            self._schedule.step()
+            total += self._descend(*batches[at])
+        return total / max(len(batches), 1)
+
+    def _descend(self, group: Group, batch_N: Array) -> float:
+        """One step of the optimizer; the loss before it."""
+        import torch
+
+        self.optimizer.zero_grad()
+        loss = self.loss(group, batch_N)
+        (loss if self._penalty is None else loss + self._penalty()).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
+        self._advance()
+        return float(loss.detach())
+
+    def loss(self, group: Group, batch_N: Array) -> Tensor:
+        """Mean loss over some rows of a group."""
+        return self._goal.loss(self.network(*group.rows(batch_N, self._device)), group.windows_N[batch_N])
+
+    def _advance(self) -> None:
+        """A step with the gradients as they are, at the rates of the schedule."""
+        for options, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            options["lr"] = rate * self.schedule(self.step)
+        self.optimizer.step()
+        self.step += 1
 
     def _rows(self, windows_N: Array) -> Iterator[tuple[Group, Array]]:
         """Groups that hold some of the windows, with the rows of these."""
@@ -251,7 +265,54 @@ class Learner:
                 yield group, rows_N
 
 
-def _risen(step: int) -> float:
+class Learner:
+    """A contender of successive halving: it is judged after each epoch, and keeps what it said after its best one.
+
+    Ties on the validation part go to the earlier epoch.
+
+    Parameters
+    ----------
+    training : Training
+    state : bool
+        Keep the trained weights of the best epoch, too.
+
+    Attributes
+    ----------
+    merit : float
+        Best score on validation so far.
+    best_epoch : int
+        The epoch of `merit`.
+    test_NL : array
+        What the network said of the test part then.
+    state : dict
+        Trained weights as they were then, if wanted.
+    """
+
+    def __init__(self, training: Training, *, state: bool = False) -> None:
+        self.training, self._keep_state = training, state
+        self.n_trained = training.n_trained
+        self.merit, self.best_epoch = float("-inf"), 0
+        self.test_NL: Array = np.empty((0, 0))
+        self.state: dict[str, Tensor] = {}
+
+    def train(self, epochs: int) -> None:
+        """Go on for so many epochs."""
+        for _ in range(epochs):
+            self.training.learn()
+            merit = self.training.merit("validation")
+            if merit > self.merit + 1e-12:
+                self.merit, self.best_epoch = merit, self.training.epoch
+                self.test_NL = self.training.predict("test")
+                trained = self.training.network.named_parameters() if self._keep_state else ()
+                self.state = {name: value.detach().clone() for name, value in trained if value.requires_grad}
+
+    def drop(self) -> None:
+        """Free weights and the state of the optimizer."""
+        del self.training
+
+
+def risen(step: int) -> float:
+    """A rate that rises over the first steps and then stays."""
     return min((step + 1) / WARM_UP, 1.0)
 
 

@@ -8,13 +8,13 @@ alone on frozen tokens, as REVE does (arXiv 2510.21585); these epochs are part o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from neuroloom.evaluation.adaptation import (
     AttentiveHead,
@@ -23,13 +23,15 @@ from neuroloom.evaluation.adaptation import (
     check_trainable,
     expected_trainable,
     linear_size,
+    token_statistics,
+    tokens_of,
     used_parameters,
 )
 from neuroloom.evaluation.baselines import Prediction
-from neuroloom.evaluation.examples import AT_ONCE, Examples, Group, check_levels, encoder_inputs
+from neuroloom.evaluation.examples import Examples, Group, check_levels, encoder_inputs
 from neuroloom.evaluation.halving import cost
 from neuroloom.evaluation.leaks import check_apart, check_label_leak
-from neuroloom.evaluation.networks import DEFAULT_BUDGET, Budget, Goal, Learner, Setting, drawn_from, tune
+from neuroloom.evaluation.networks import DEFAULT_BUDGET, Budget, Goal, Learner, Setting, Training, drawn_from, tune
 from neuroloom.evaluation.readout import Data, ProbeSettings, fit_all, prepare, unusable
 from neuroloom.evaluation.splits import PARTS
 from neuroloom.models.base import Encoder
@@ -83,7 +85,7 @@ class Frozen:
         kept = self._survey(max_bytes)
         for group in self.groups:
             parts = []
-            for rows_N, tokens_BND in _tokens(self.encoder, group, np.arange(len(group.windows_N)), device):
+            for rows_N, tokens_BND in tokens_of(self.encoder, group, np.arange(len(group.windows_N)), device):
                 self.features_WD[group.windows_N[rows_N]] = tokens_BND.double().mean(dim=1).cpu().numpy()
                 parts += [tokens_BND.to(kept).cpu()] if kept else []
             self.tokens += [Group(group.windows_N, (torch.cat(parts),))] if kept else []
@@ -292,28 +294,11 @@ def _warm_up(case: _Case, head: AttentiveHead) -> tuple[int, int]:
 
 def _new_head(case: _Case, encoder: Encoder) -> AttentiveHead:
     """A head with weights drawn from the seed; it standardises tokens as they are in training at the start."""
-    encoder.eval()
-    total_D, square_D, count = torch.zeros(encoder.embed_dim).double(), torch.zeros(encoder.embed_dim).double(), 0
     kept = case.frozen.tokens if case.name != "scratch" else []  # an untrained encoder has tokens of its own
-    read: nn.Module = nn.Identity() if kept else encoder
-    for group in kept or case.frozen.groups:
-        rows_N = np.flatnonzero(np.isin(group.windows_N, case.parts["train"]))
-        for _, tokens_BND in _tokens(read, group, rows_N, case.frozen.device):
-            tokens_ND = tokens_BND.flatten(0, 1).double().cpu()
-            total_D, square_D = total_D + tokens_ND.sum(dim=0), square_D + (tokens_ND**2).sum(dim=0)
-            count += len(tokens_ND)
-    mean_D = total_D / count
-    sd_D = (square_D / count - mean_D**2).clamp_min(0).sqrt()
+    read: nn.Module = nn.Identity() if kept else encoder.eval()
+    mean_D, sd_D = token_statistics(read, kept or case.frozen.groups, case.parts["train"], device=case.frozen.device)
     with drawn_from(case.seed):
         return AttentiveHead(mean_D, sd_D, n_outputs=case.goal.n_outputs)
-
-
-def _tokens(encoder: nn.Module, group: Group, rows_N: Array, device: str) -> Iterator[tuple[Array, Tensor]]:
-    """Tokens of some rows of a group without gradient, a few at a time."""
-    for at in range(0, len(rows_N), AT_ONCE):
-        batch_N = rows_N[at : at + AT_ONCE]
-        with torch.no_grad():
-            yield batch_N, encoder(*group.rows(batch_N, device))
 
 
 def _head_learner(case: _Case, head: AttentiveHead, setting: Setting, *, state: bool = False) -> Learner:
@@ -332,7 +317,7 @@ def _learner(
     slow: dict[str, float] | None = None,
     state: bool = False,
 ) -> Learner:
-    return Learner(
+    training = Training(
         network,
         groups,
         case.goal,
@@ -342,5 +327,5 @@ def _learner(
         batch_size=case.budget.batch_size,
         slow=slow,
         device=case.frozen.device,
-        state=state,
     )
+    return Learner(training, state=state)

@@ -166,7 +166,7 @@ def differences_table(subjects: pd.DataFrame) -> pd.DataFrame:
             if _compared(reader, other):
                 named = SCRATCH if other[1] == SCRATCH else other[0]
                 difference_N = sign * (wide[reader] - wide[other]).dropna().to_numpy(float)
-                lines.append((*facts, *reader, named, *_paired(difference_N)))
+                lines.append((*facts, *reader, named, *paired_difference(difference_N)))
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -177,7 +177,7 @@ def _compared(reader: tuple[str, str], other: tuple[str, str]) -> bool:
     return other[1] == BASELINE or (other[1] == SCRATCH and other[0] == reader[0])
 
 
-def _paired(difference_N: np.ndarray) -> tuple[float, float, float, int]:
+def paired_difference(difference_N: np.ndarray) -> tuple[float, float, float, int]:
     """Mean of the participants' differences, its limits by Student's t, and their number."""
     from scipy.stats import t
 

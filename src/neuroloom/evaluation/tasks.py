@@ -89,7 +89,7 @@ def find_windows(task: TaskConfig, rows: Sequence[RecordingRow], manifests: Mapp
             artifact = open_artifact(manifests[row.recording], kind="recording")
             recording = Recording.from_artifact(artifact)
             onset_N, label_N = _labelled(task, row, recording)
-            seen |= set(recording.events.label) if task.by == "event" else {value_of(row, task.by)}
+            seen |= _answers(task, row, recording)
             usable = Segments(artifact, onset_N=onset_N, duration=task.window).kept_N if len(onset_N) else onset_N
         except (Quarantined, UnusableRecording) as error:
             lost.append(f"{row.recording}: {error}")
@@ -115,21 +115,30 @@ def value_of(row: RecordingRow, column: str) -> str:
     return known[column]
 
 
+def _answers(task: TaskConfig, row: RecordingRow, recording: Recording) -> set[str]:
+    """Everything that stands where a task looks."""
+    columns = [column for column in task.by.split("|") if column != "event"]
+    events = set(recording.events.label) if "event" in task.by.split("|") else set()
+    return events | {value_of(row, column) for column in columns}
+
+
 def _labelled(task: TaskConfig, row: RecordingRow, recording: Recording) -> tuple[Array, Array]:
     """Onset (s) and label of each window of one recording."""
     class_of = {value: name for name, values in task.classes.items() for value in values}
     end = recording.signal_CT.shape[1] / recording.sfreq
     spans: list[tuple[float, float, str]] = []
-    if task.by == "event":
+    asked = task.by.split("|")
+    if "event" in asked:
         events = recording.events
         for onset, duration, label in zip(events.onset, events.duration, events.label, strict=True):
             if label in class_of:
                 # a marker without a length stands for the window that follows it
                 spans.append((float(onset), max(float(duration), task.offset + task.window), class_of[label]))
-    else:
-        value = value_of(row, task.by)
+    for column in asked if not spans else ():
+        value = "" if column == "event" else value_of(row, column)
         if name := class_of.get(value, "") if task.classes else value:
             spans.append((0.0, end, name))
+            break
     onsets: list[float] = []
     labels: list[str] = []
     for onset, duration, name in spans:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neuroloom.figures.model_plots import check_columns
+from neuroloom.figures.drawing import WIDTH, Look, check_columns, finish, large_text, looks_by_name, mark
 from neuroloom.figures.style import BEFORE, plot_notice
-from neuroloom.figures.token_plots import COLOURS, MARKERS, WIDTH, Look, finish, large_text, mark
 from neuroloom.signals.scanner_scores import FROM_START, FROM_STOP, HARMONIC
 
 if TYPE_CHECKING:
@@ -48,11 +47,7 @@ def plot_cleaning_curves(cleaning_curves: pd.DataFrame) -> Figure:
     check_columns(cleaning_curves, "cleaning_curves", COLUMNS, rule="score_cleaning")
     if cleaning_curves.empty:
         return plot_notice("Cleaning", "No EEG from a scanner was scored.")
-    sites = sorted(cleaning_curves["site"].unique())
-    looks = {
-        site: {"color": COLOURS[at % len(COLOURS)], "marker": MARKERS[at % len(MARKERS)]}
-        for at, site in enumerate(sites)
-    }
+    looks = looks_by_name(cleaning_curves["site"])
     with large_text():
         figure = Figure(figsize=(WIDTH, 10.5))
         panels = figure.subplots(3, 2)

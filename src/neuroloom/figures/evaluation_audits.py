@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +11,26 @@ import numpy as np
 import pandas as pd
 
 from neuroloom.evaluation.tables import KEYS, main_rows
-from neuroloom.figures.evaluation_plots import CHANCE, REMARK, RULE, SLOT, of_all_people
-from neuroloom.figures.model_plots import check_columns, looks_of_models
-from neuroloom.figures.readers import BASELINE_COLOUR, BASELINES, MEASURES, draw_rows, readers_of, rows_of
+from neuroloom.figures.drawing import (
+    CHANCE,
+    REMARK,
+    SLOT,
+    TEXT,
+    WORDS,
+    Look,
+    band,
+    check_columns,
+    draw_rows,
+    finish,
+    is_left,
+    large_text,
+    looks_by_name,
+    mark,
+    panel_grid,
+)
+from neuroloom.figures.evaluation_plots import RULE, of_all_people
+from neuroloom.figures.readers import BASELINE_COLOUR, BASELINES, MEASURES, reader_rows, readers_of
 from neuroloom.figures.style import AFTER, BEFORE, plot_notice
-from neuroloom.figures.token_plots import TEXT, WIDTH, Look, band, finish, large_text, mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,27 +87,20 @@ def plot_audits(audits: pd.DataFrame) -> Figure:
     ValueError
         If a column is missing.
     """
-    from matplotlib.figure import Figure
-
     if audits.empty:
         return plot_notice("Audits", "No audit was made: evaluate.audits is off, or no task could be asked.")
     check_columns(audits, "evaluation_audits", [*AUDITS, *COUNTS], rule=RULE)
     table = _judged(audits)
     tasks, looks, layout = sorted(table["task"].unique()), _looks(table), _layout(table)
-    columns = min(len(tasks), 2)
-    n_rows = math.ceil(len(tasks) / columns)
+    slot = AUDIT_SLOT if _most_marks(layout) <= FEW_MARKS else 0.7 * AUDIT_SLOT
     with large_text():
-        slot = AUDIT_SLOT if _most_marks(layout) <= FEW_MARKS else 0.7 * AUDIT_SLOT
-        figure = Figure(figsize=(WIDTH, 1.2 + n_rows * (0.8 + slot * layout.height)))
-        panels = figure.subplots(n_rows, columns, squeeze=False, sharey=True).ravel()
-        for at, (axes, task) in enumerate(zip(panels, tasks, strict=False)):
+        figure, panels = panel_grid(len(tasks), margin=1.2, row=0.8 + slot * layout.height)
+        for axes, task in zip(panels, tasks, strict=True):
             part = table[table["task"] == task]
-            _draw_frame(axes, layout, title=_title(part), labels=at % columns == 0)
+            _draw_frame(axes, layout, title=_title(part), labels=is_left(axes))
             for row in part.to_dict("records"):
                 _draw_audit(axes, row, layout.slots[_key(row)], looks[row["model"]])
             axes.set_xlabel(" or ".join(MEASURES.get(name, name) for name in sorted(part["metric"].unique())))
-        for axes in panels[len(tasks) :]:
-            axes.remove()
         legend = [
             *(mark(CLASSICAL.get(name, name), **look) for name, look in looks.items()),
             mark("95 % over people", color="#666666", ls="-", lw=1.8),
@@ -114,7 +121,7 @@ def _judged(audits: pd.DataFrame) -> pd.DataFrame:
 def _looks(table: pd.DataFrame) -> dict[str, Look]:
     """As in all figures of the models; what is classical is black."""
     names = set(table["model"])
-    looks = looks_of_models(name for name in names if name not in CLASSICAL)
+    looks = looks_by_name(name for name in names if name not in CLASSICAL)
     return {name: {"color": BASELINE_COLOUR, "marker": "D"} for name in sorted(names & set(CLASSICAL))} | looks
 
 
@@ -194,28 +201,21 @@ def plot_variance(variance: pd.DataFrame) -> Figure:
     ValueError
         If a column is missing.
     """
-    from matplotlib.figure import Figure
-
     if variance.empty:
         return plot_notice("Variance", "No reader was scored on more than one participant or run.")
     check_columns(variance, "evaluation_variance", VARIANCE, rule=RULE)
     table = of_all_people(variance)
-    tasks, rows = sorted(table["task"].unique()), rows_of(readers_of(table))
-    columns = min(len(tasks), 2)
-    n_rows = math.ceil(len(tasks) / columns)
+    tasks, rows = sorted(table["task"].unique()), reader_rows(readers_of(table))
     with large_text():
-        figure = Figure(figsize=(WIDTH, 1.1 + n_rows * (0.9 + SLOT * rows.height)))
-        panels = figure.subplots(n_rows, columns, squeeze=False, sharey=True).ravel()
-        for at, (axes, task) in enumerate(zip(panels, tasks, strict=False)):
+        figure, panels = panel_grid(len(tasks), margin=1.1, row=0.9 + SLOT * rows.height)
+        for axes, task in zip(panels, tasks, strict=True):
             part = table[table["task"] == task]
-            draw_rows(axes, rows, labels=at % columns == 0)
+            draw_rows(axes, rows)
             for (model, regime), sources in part.groupby(["model", "regime"]):
                 _draw_parts(axes, sources.set_index("source"), rows.slots[str(model), str(regime)])
             axes.set(xlim=(0, 1.16), xticks=[0, 0.25, 0.5, 0.75, 1], title=_levels_title(part))
             axes.set_xticklabels(["0", "0.25", "0.5", "0.75", "1"])
             axes.set_xlabel("part of the variance of people's scores", loc="left")
-        for axes in panels[len(tasks) :]:
-            axes.remove()
         lost = untold(table)
         words = {name: f"{word}: {UNTOLD}" if name in lost else word for name, word in SOURCE_WORDS.items()}
         return finish(figure, [band(words[name], colour) for name, colour in SOURCES.items()], columns=4)
@@ -224,14 +224,14 @@ def plot_variance(variance: pd.DataFrame) -> Figure:
 def _draw_parts(axes: Axes, sources: pd.DataFrame, y: float) -> None:
     parts = sources["part"].reindex(list(SOURCES))
     if not parts.notna().any():
-        axes.text(0.01, y, f"no value: {_why_none(sources)}", va="center", fontsize=REMARK, color="#444444")
+        axes.text(0.01, y, f"no value: {_why_none(sources)}", va="center", fontsize=REMARK, color=WORDS)
         return
     left = 0.0
     for name, width in parts.dropna().items():
         axes.barh(y, width, left=left, height=0.7, color=SOURCES[str(name)], lw=0, label=str(name))
         left += width
     total = float(np.sqrt(sources["variance"].sum()))
-    axes.text(1.015, y, f"SD {total:.2f}", va="center", fontsize=REMARK, color="#444444")
+    axes.text(1.015, y, f"SD {total:.2f}", va="center", fontsize=REMARK, color=WORDS)
 
 
 def _why_none(sources: pd.DataFrame) -> str:

@@ -10,32 +10,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neuroloom.evaluation.tables import KEYS, LEVEL, MAIN, REFERENCE, best_rows, main_rows
-from neuroloom.figures.model_plots import check_columns, looks_of_models
+from neuroloom.evaluation.tables import KEYS, MAIN, REFERENCE, best_rows, main_rows
+from neuroloom.figures.drawing import (
+    CHANCE,
+    REMARK,
+    SLOT,
+    SMALL,
+    WIDTH,
+    WORDS,
+    Look,
+    band,
+    check_columns,
+    draw_rows,
+    draw_score,
+    finish,
+    large_text,
+    looks_by_name,
+    mark,
+    panel_grid,
+    words_on,
+)
 from neuroloom.figures.readers import (
     BASELINE_COLOUR,
     KIND_MARKS,
     MEASURES,
     REGIMES,
-    draw_rows,
     full_name,
     look_of,
     models_of,
     name_of,
+    reader_rows,
     readers_of,
-    rows_of,
 )
 from neuroloom.figures.style import AFTER, BAD, BEFORE, plot_notice
-from neuroloom.figures.token_plots import SMALL, WIDTH, Look, band, finish, large_text, mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RULE = "collect_evaluation"
-CHANCE = "#D0D0D0"
-SLOT = 0.27  # inches
-REMARK = 9  # pt
 REGIME_LOOKS: dict[str, Look] = {
     "linear": {"color": AFTER, "marker": "o", "ls": "-"},
     "attentive": {"color": "#56B4E9", "marker": "^", "ls": "-"},
@@ -73,66 +86,29 @@ def plot_downstream(evaluation: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     ValueError
         If a column is missing.
     """
-    from matplotlib.figure import Figure
-
     if summary.empty:
         return plot_notice("Tasks", "No task was asked.")
     check_columns(evaluation, "evaluation", ROWS, rule=RULE)
     check_columns(summary, "evaluation_summary", SUMMARY, rule=RULE)
     means, runs = of_all_people(main_rows(summary)), of_all_people(main_rows(evaluation))
-    tasks, models, rows = sorted(means["task"].unique()), models_of(means), rows_of(readers_of(means))
-    columns = min(len(tasks), 2)
-    n_rows = math.ceil(len(tasks) / columns)
+    tasks, models, rows = sorted(means["task"].unique()), models_of(means), reader_rows(readers_of(means))
     with large_text():
-        figure = Figure(figsize=(WIDTH, 1.4 + n_rows * (1.5 + SLOT * rows.height)))
-        panels = figure.subplots(n_rows, columns, squeeze=False, sharey=True).ravel()
-        for at, (axes, task) in enumerate(zip(panels, tasks, strict=False)):
+        figure, panels = panel_grid(len(tasks), margin=1.4, row=1.5 + SLOT * rows.height)
+        for axes, task in zip(panels, tasks, strict=True):
             part = means[means["task"] == task]
-            draw_rows(axes, rows, labels=at % columns == 0)
+            draw_rows(axes, rows)
             for row in part.to_dict("records"):
                 reader = (row["model"], row["regime"])
                 points = runs[(runs["task"] == task) & (runs["model"] == reader[0]) & (runs["regime"] == reader[1])]
-                _draw_reader(
-                    axes, row, points["score"].dropna().to_numpy(), rows.slots[reader], look_of(reader, models)
-                )
+                runs_N = points["score"].dropna().to_numpy()
+                draw_score(axes, row, runs_N, rows.slots[reader], look_of(reader, models))
             _name_task(axes, part)
-        for axes in panels[len(tasks) :]:
-            axes.remove()
         return finish(figure, _downstream_legend(models), columns=3)
 
 
 def of_all_people(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the largest share of the training people that a task has."""
     return table[table["share"] == table.groupby("task")["share"].transform("max")]
-
-
-def _draw_reader(axes: Axes, row: dict[Any, Any], runs: np.ndarray, y: float, look: Look) -> None:
-    if pd.isna(row["score"]):
-        reason = textwrap.shorten(f"no value: {row['note']}", 52, placeholder=" …")
-        _remark(axes, reason, y, colour=look["color"])
-        return
-    axes.barh(y, row["chance_high"] - row["chance"], left=row["chance"], height=1, color=CHANCE, lw=0, zorder=1)
-    axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=look["color"], lw=1.8, solid_capstyle="butt", zorder=3)
-    # one after another, so that equal scores are seen as many
-    places = y + (np.linspace(-0.3, 0.3, len(runs)) if len(runs) > 1 else np.zeros(1))
-    axes.plot(runs, places, "o", ms=3.5, color=look["color"], alpha=0.5, mew=0, zorder=2, ls="", label="run")
-    axes.plot(row["score"], y, **look, ms=8, ls="", zorder=4, label="mean")
-    if row["q"] <= LEVEL:
-        place = axes.get_yaxis_transform()
-        axes.plot(1.0, y, "*", ms=8, color="black", mew=0, transform=place, clip_on=False, zorder=5, label="found")
-    if words := _words_on(row):
-        _remark(axes, words, y, colour="#444444")
-
-
-def _words_on(row: dict[Any, Any]) -> str:
-    """What has to be known beside a score."""
-    failed = f"{row['n_runs']:.0f} of {row['n_runs'] + row['n_failed']:.0f} runs" if row["n_failed"] else ""
-    return ", ".join(filter(None, [failed, "people seen" if row["seen"] else ""]))
-
-
-def _remark(axes: Axes, words: str, y: float, *, colour: str) -> None:
-    text = axes.text(0.01, y, words, transform=axes.get_yaxis_transform(), va="center", color=colour, zorder=6)
-    text.set(fontsize=REMARK, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8})
 
 
 def _name_task(axes: Axes, means: pd.DataFrame) -> None:
@@ -143,7 +119,7 @@ def _name_task(axes: Axes, means: pd.DataFrame) -> None:
     known = means[["score", "ci_low", "chance"]].to_numpy(float)
     lowest = float(np.nanmin(known)) if np.isfinite(known).any() else 0.0
     low = max(lowest, -1.0) - 0.05 if chance is None else max(min(lowest, chance - 0.1) - 0.03, 0.0)
-    if any(_words_on(row) for row in means.to_dict("records")):
+    if any(words_on(row) for row in means.to_dict("records")):
         low -= 0.2 * (1 - low)  # room for what has to be known
     axes.set_xlim(low, 1.0)
     axes.axvline(0 if chance is None else chance, color=BEFORE, lw=0.8, zorder=0)
@@ -192,7 +168,7 @@ def _downstream_legend(models: Sequence[str]) -> list[Any]:
     grey = {"color": "#666666"}
     return [
         mark("baseline", color=BASELINE_COLOUR, **KIND_MARKS["baseline"]),
-        *(mark(name, color=look["color"], marker="o") for name, look in looks_of_models(models).items()),
+        *(mark(name, color=look["color"], marker="o") for name, look in looks_by_name(models).items()),
         mark("frozen, mean of runs", **grey, **KIND_MARKS["frozen"]),
         mark("fine-tuned", **grey, **KIND_MARKS["fine-tuned"]),
         mark("from scratch", **grey, **KIND_MARKS["scratch"]),
@@ -306,7 +282,7 @@ def _name_missing(axes: Axes, rows: pd.DataFrame) -> None:
         shares = ", ".join(f"{100 * share:.3g}" for share in part["share"])
         lines.append(f"no value: {name_of((str(model), str(regime)))}, {shares} %")
     if lines:
-        axes.text(0.01, 0.99, "\n".join(lines), transform=axes.transAxes, fontsize=REMARK, va="top", color="#444444")
+        axes.text(0.01, 0.99, "\n".join(lines), transform=axes.transAxes, fontsize=REMARK, va="top", color=WORDS)
 
 
 def _few_shot_legend(means: pd.DataFrame) -> list[Any]:

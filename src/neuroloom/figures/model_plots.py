@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from neuroloom.figures.drawing import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    WIDTH,
+    Look,
+    check_columns,
+    count_of,
+    finish,
+    hollow,
+    large_text,
+    looks_by_name,
+    mark,
+    panel_grid,
+)
 from neuroloom.figures.style import BEFORE, plot_notice
-from neuroloom.figures.token_plots import COLOURS, LINES, MARKERS, WIDTH, Look, finish, hollow, large_text, mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,31 +44,9 @@ MEASURES = {
     "reve": "error of hidden patches, L1 in SD",
     "brainomni": "cross-entropy of hidden codes, nats",
 }
+RULE = "collect_pretraining"
 CURVES = ("model", "fold", "step", "tokens", "loss")
 CARDS = ("model", "fold", "architecture", "role", "n_train", "n_validation", "n_people")
-
-
-def check_columns(table: pd.DataFrame, name: str, columns: Sequence[str], *, rule: str) -> None:
-    """Refuse a table that cannot be drawn.
-
-    Raises
-    ------
-    ValueError
-        With the columns that it lacks, and the rule that writes them.
-    """
-    if missing := [column for column in columns if column not in table]:
-        raise ValueError(
-            f"table {name}: no column {', '.join(missing)} among {', '.join(map(str, table.columns))}; "
-            f"write it again with the rule `{rule}`"
-        )
-
-
-def looks_of_models(names: Iterable[str]) -> dict[str, Look]:
-    """Colour and marker of each model, in the order of names, so that all figures agree."""
-    return {
-        name: {"color": COLOURS[at % len(COLOURS)], "marker": MARKERS[at % len(MARKERS)]}
-        for at, name in enumerate(sorted(set(names)))
-    }
 
 
 def loss_of(curve: pd.DataFrame) -> str:
@@ -71,16 +63,6 @@ def nulls_of(curve: pd.DataFrame) -> list[str]:
 def validated(curve: pd.DataFrame, column: str) -> pd.DataFrame:
     """Rows of the steps at which a column was measured, by step; none where there is no such column."""
     return curve.dropna(subset=[column]).sort_values("step") if column in curve else curve.iloc[:0]
-
-
-def count_of(number: float) -> str:
-    """A large number in words of three digits: 431 k, 1.2 M."""
-    if not np.isfinite(number):
-        return "?"
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.0f}"
 
 
 def plot_pretraining(pretraining: pd.DataFrame, models: pd.DataFrame) -> Figure:
@@ -104,25 +86,18 @@ def plot_pretraining(pretraining: pd.DataFrame, models: pd.DataFrame) -> Figure:
     ValueError
         If a column is missing.
     """
-    from matplotlib.figure import Figure
-
     if models.empty:
         return plot_notice("Pretraining", "No model was pretrained.")
-    check_columns(models, "models", CARDS, rule="collect_pretraining")
+    check_columns(models, "models", CARDS, rule=RULE)
     pretraining = _checked(pretraining)
     cards = models[models["role"] == "model"]
     if cards.empty:
         return plot_notice("Pretraining", "All models of the study are those of the sweep.")
-    looks = looks_of_models(cards["model"])
-    columns = min(len(looks), 2)
-    rows = math.ceil(len(looks) / columns)
+    looks = looks_by_name(cards["model"])
     with large_text():
-        figure = Figure(figsize=(WIDTH, 0.9 + 4.1 * rows))
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, name in zip(panels, looks, strict=False):
+        figure, panels = panel_grid(len(looks), margin=0.9, row=4.1, sharey=False)
+        for axes, name in zip(panels, looks, strict=True):
             _draw_curves(axes, pretraining[pretraining["model"] == name], cards[cards["model"] == name], looks[name])
-        for axes in panels[len(looks) :]:
-            axes.remove()
         used = [name for name in NULLS if any(name in nulls_of(curve) for _, curve in pretraining.groupby("model"))]
         grey = {"color": "#666666"}
         legend = [
@@ -137,7 +112,7 @@ def _checked(pretraining: pd.DataFrame) -> pd.DataFrame:
     """Curves with all columns; where nothing was trained there are none."""
     if pretraining.empty:
         return pd.DataFrame(columns=list(CURVES))
-    check_columns(pretraining, "pretraining", CURVES, rule="collect_pretraining")
+    check_columns(pretraining, "pretraining", CURVES, rule=RULE)
     return pretraining
 
 
@@ -239,7 +214,7 @@ def plot_scaling(pretraining: pd.DataFrame, models: pd.DataFrame) -> Figure:
 
     if models.empty or not (models["role"] == "sweep").any():
         return plot_notice("Scaling", "No sweep over sizes was asked for: name the sizes under pretrain.sweep.")
-    check_columns(models, "models", [*CARDS, "parameters"], rule="collect_pretraining")
+    check_columns(models, "models", [*CARDS, "parameters"], rule=RULE)
     pretraining = _checked(pretraining)
     cards = family(models)
     if not len(validated(pretraining, loss_of(pretraining))):

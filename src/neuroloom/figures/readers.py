@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from neuroloom.evaluation.tables import BASELINE
-from neuroloom.figures.model_plots import looks_of_models
-from neuroloom.figures.style import BEFORE
-from neuroloom.figures.token_plots import TEXT, Look
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from neuroloom.figures.drawing import Look, Rows, looks_by_name, rows_of
 
 BASELINES = {
     "majority": "majority",
@@ -40,26 +34,7 @@ KIND_MARKS: dict[str, Look] = {
 }
 BASELINE_COLOUR = "#000000"
 MEASURES = {"balanced_accuracy": "balanced accuracy", "r2": "R²"}
-HEADING, GAP = 1.2, 0.4  # slots
 Reader = tuple[str, str]  # model, or name of the baseline, and regime
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Where readers stand, from the top, in slots.
-
-    Attributes
-    ----------
-    slots : dict
-        Place of each (model, regime).
-    headings : dict
-        Place of the name of each group.
-    height : float
-    """
-
-    slots: dict[Reader, float]
-    headings: dict[str, float]
-    height: float
 
 
 def readers_of(table: pd.DataFrame) -> list[Reader]:
@@ -97,7 +72,7 @@ def kind_of(reader: Reader) -> str:
 
 def look_of(reader: Reader, models: Sequence[str]) -> Look:
     """Colour by model, mark by kind."""
-    colour = BASELINE_COLOUR if reader[1] == BASELINE else looks_of_models(models)[reader[0]]["color"]
+    colour = BASELINE_COLOUR if reader[1] == BASELINE else looks_by_name(models)[reader[0]]["color"]
     return {"color": colour, **KIND_MARKS[kind_of(reader)]}
 
 
@@ -106,28 +81,7 @@ def models_of(table: pd.DataFrame) -> list[str]:
     return sorted(table.loc[table["regime"] != BASELINE, "model"].unique())
 
 
-def rows_of(readers: Sequence[Reader]) -> Rows:
-    """Places of the readers, with a heading above each group."""
-    slots: dict[Reader, float] = {}
-    headings: dict[str, float] = {}
-    y = 0.0
-    for reader in readers:
-        group = "baselines" if reader[1] == BASELINE else reader[0]
-        if group not in headings:
-            y += GAP if headings else 0.0
-            headings[group], y = y + HEADING / 2, y + HEADING
-        slots[reader], y = y + 0.5, y + 1.0
-    return Rows(slots, headings, y)
-
-
-def draw_rows(axes: Axes, rows: Rows, *, labels: bool) -> None:
-    """Limits, names at the left, headings and lines between groups."""
-    axes.set(ylim=(rows.height + 0.2, 0.0))
-    axes.set_yticks(list(rows.slots.values()), labels=[name_of(reader) for reader in rows.slots])
-    axes.tick_params(axis="y", length=0, labelleft=labels)
-    for at, (name, y) in enumerate(rows.headings.items()):
-        if at:
-            axes.axhline(y - HEADING / 2 - GAP / 2, color=BEFORE, lw=0.8)
-        if labels:
-            place = axes.get_yaxis_transform()
-            axes.text(0.0, y, f"{name}  ", transform=place, weight="bold", ha="right", va="center", fontsize=TEXT)
+def reader_rows(readers: Sequence[Reader]) -> Rows:
+    """Places of the readers, baselines and models apart."""
+    groups = {reader: "baselines" if reader[1] == BASELINE else reader[0] for reader in readers}
+    return rows_of({reader: (group, name_of(reader)) for reader, group in groups.items()})

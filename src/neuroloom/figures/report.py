@@ -12,6 +12,7 @@ import pandas as pd
 from neuroloom.config import Config
 from neuroloom.figures.cleaning_plots import cleaning_reasons
 from neuroloom.figures.report_evaluation import evaluation_section
+from neuroloom.figures.report_federation import federation_section, privacy_settings
 from neuroloom.figures.report_models import models_section
 from neuroloom.figures.report_tables import embed_figures, embed_image, select, to_table
 from neuroloom.provenance import config_digest, git_commit, versions
@@ -107,12 +108,13 @@ def render_report(
     tables : mapping
         `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`; `cleaning` and `cleaning_curves` of a simulated
         study; `tokenizers`, `tokenizer_probes` and `token_quarantine` where there are tokenizers; `pretraining` and
-        `models` where models were trained; `evaluation` and its other tables where they were judged.
+        `models` where models were trained; `evaluation` and its other tables where they were judged; `federation` and
+        its other tables where sites were federated.
     figures : mapping
         QC figure (PNG) by recording; at most `config.report.max_figures` go in, the worst first.
     drawn : mapping, optional
-        Figures of the sections by name (`cleaning_…`, `tokens_…`, `models_…`, `evaluation_…`), with captions in
-        resources/captions.
+        Figures of the sections by name (`cleaning_…`, `tokens_…`, `models_…`, `evaluation_…`, `federation_…`), with
+        captions in resources/captions.
 
     Returns
     -------
@@ -125,6 +127,7 @@ def render_report(
     recordings, quarantine = tables["recordings"], tables["quarantine"]
     lost = [tables[name] for name in ("quarantine", "token_quarantine") if name in tables]
     shown, drawn = worst_first(tables)[: config.report.max_figures], drawn or {}
+    privacy = privacy_settings(config.federate)
     return template.render(
         name=config.study.name,
         headline=headline(recordings, quarantine),
@@ -138,6 +141,7 @@ def render_report(
         token_figures=embed_figures(drawn, "tokens"),
         models=models_section(tables, drawn) if "models" in tables else None,
         evaluation=evaluation_section(tables, drawn) if "evaluation" in tables else None,
+        federation=federation_section(tables, drawn, privacy=privacy) if "federation" in tables else None,
         cleaning=to_table(tables["cleaning"].drop(columns="what")) if "cleaning" in tables else None,
         cleaning_reasons=_reasons(tables),
         cleaning_figures=embed_figures(drawn, "cleaning"),

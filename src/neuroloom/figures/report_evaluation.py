@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
 from neuroloom.evaluation.tables import KEYS, LEVEL, REFERENCE, best_rows, main_rows
 from neuroloom.figures.readers import KINDS, MEASURES, REGIMES, full_name, name_of, readers_of
-from neuroloom.figures.report_models import Answer, Verdict
 from neuroloom.figures.report_tables import Table, embed_figures, select, to_table
+from neuroloom.figures.verdicts import Difference, Verdict, answer_of, but
 
 MOST_ROWS = 1500  # of a table of single runs; the file has the rest
 OTHERS = ("kappa", "auroc", "auprc")  # beside the score that a task is judged by
@@ -77,38 +76,6 @@ AUDIT_COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class _Difference:
-    """How much better a model is than a baseline on the same people (n), with its interval."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, differences: pd.DataFrame, row: Mapping[Any, Any], other: str) -> Self | None:
-        """That of one reader; None where there are not two people to compare."""
-        if differences.empty:
-            return None
-        same = differences["other"] == other
-        for key in KEYS:
-            same &= differences[key] == row[key]
-        found = differences[same].dropna(subset=["ci_low"]).to_dict("records")
-        if not found:
-            return None
-        return cls(*(found[0][name] for name in ("difference", "ci_low", "ci_high", "n_participants")))
-
-    def __str__(self) -> str:
-        """In words, without a sign before nothing."""
-        mean, low, high = (f"{value:+.2f}".replace("-0.00", "0").replace("+0.00", "0") for value in self._limits)
-        return f"{mean} (95 % {low} to {high})"
-
-    @property
-    def _limits(self) -> tuple[float, float, float]:
-        return self.mean, self.low, self.high
-
-
 def evaluation_section(tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Path]) -> dict[str, Any]:
     """What the template needs: verdicts, figures and tables (name -> headers, rows, number of rows left out)."""
     summary, differences = tables["evaluation_summary"], tables["evaluation_differences"]
@@ -149,6 +116,17 @@ def _wide(summary: pd.DataFrame) -> pd.DataFrame:
     return main
 
 
+def _difference(differences: pd.DataFrame, row: Mapping[Any, Any], other: str) -> Difference | None:
+    """That of one reader; None where there are not two people to compare."""
+    if differences.empty:
+        return None
+    same = differences["other"] == other
+    for key in KEYS:
+        same &= differences[key] == row[key]
+    found = differences[same].dropna(subset=["ci_low"]).to_dict("records")
+    return Difference.of(found[0]) if found else None
+
+
 def best_verdicts(summary: pd.DataFrame, differences: pd.DataFrame) -> list[Verdict]:
     """Whether the best pretrained model beats the best baseline in each task, with all training people.
 
@@ -169,11 +147,11 @@ def best_verdicts(summary: pd.DataFrame, differences: pd.DataFrame) -> list[Verd
             verdicts.append(Verdict("unknown", f"{task}: no {lacking} has a score{_why(part)}."))
             continue
         model, baseline = models[0], baselines[0]
-        paired = _Difference.of(differences, model, str(baseline["model"]))
-        answer = _answer([model["score"] > baseline["score"]], [paired])
+        paired = _difference(differences, model, str(baseline["model"]))
+        answer = answer_of([model["score"] > baseline["score"]], [paired])
         words = {"yes": "beats", "open": "is ahead of", "no": "does not beat"}[answer]
         text = (
-            f"{task}, {_people(most)}: the best model {words} the best baseline{_but(answer)}. "
+            f"{task}, {_people(most)}: the best model {words} the best baseline{but(answer)}. "
             f"{_told(model)}; {_told(baseline)}; chance {model['chance']:.2f}, "
             f"{model['n_participants']:.0f} people of the test.{_on_the_same([('', paired)])}"
         )
@@ -215,8 +193,8 @@ def _few_shot(
         return Verdict("unknown", f"{where} cannot be compared with band power + LDA: one of them has no score.")
     bar = float(reference[0]["corrected"])
     above = [row["corrected"] > bar for row in known]
-    paired = [(_short(row), _Difference.of(differences, row, REFERENCE)) for row in known]
-    answer = _answer(above, [difference for _, difference in paired])
+    paired = [(_short(row), _difference(differences, row, REFERENCE)) for row in known]
+    answer = answer_of(above, [difference for _, difference in paired])
     winners = " and ".join(_short(row) for row, won in zip(known, above, strict=True) if won)
     words = {
         "yes": "beats band power + LDA",
@@ -227,19 +205,8 @@ def _few_shot(
     scores = " and ".join(f"{row['corrected']:.2f} ({_short(row)})" for row in known)
     weak = [_short(row) for row in known if not row["q"] <= LEVEL]
     unsure = f"; chance is not ruled out in every run for {' and '.join(weak)}" if weak else ""
-    text = f"{where} {words}{_but(answer)}. Chance-corrected: {scores} against {bar:.2f}{unsure}."
+    text = f"{where} {words}{but(answer)}. Chance-corrected: {scores} against {bar:.2f}{unsure}."
     return Verdict(answer, text + _on_the_same(paired))
-
-
-def _answer(above: Sequence[bool], differences: Sequence[_Difference | None]) -> Answer:
-    """Yes only where all are above, and no difference on the same people may be chance."""
-    if all(above):
-        return "yes" if all(one is not None and one.low > 0 for one in differences) else "open"
-    return "in part" if any(above) else "no"
-
-
-def _but(answer: Answer) -> str:
-    return ", but that may be chance" if answer == "open" else ""
 
 
 def _short(row: Mapping[Any, Any]) -> str:
@@ -262,7 +229,7 @@ def _above_chance(row: Mapping[Any, Any]) -> str:
     return "" if row["q"] <= LEVEL else ", chance is not ruled out in every run"
 
 
-def _on_the_same(paired: Sequence[tuple[str, _Difference | None]]) -> str:
+def _on_the_same(paired: Sequence[tuple[str, Difference | None]]) -> str:
     """The differences on the same people, each with its name."""
     known = [(name, one) for name, one in paired if one is not None]
     if not known:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
+from neuroloom.figures.drawing import count_of
 from neuroloom.figures.model_plots import (
     NULLS,
-    count_of,
     curve_of,
     family,
     last_losses,
@@ -21,8 +20,8 @@ from neuroloom.figures.model_plots import (
     validated,
 )
 from neuroloom.figures.report_tables import embed_figures, select, to_table
+from neuroloom.figures.verdicts import Answer, Verdict
 
-Answer = Literal["yes", "open", "in part", "no", "unknown"]
 MODEL_COLUMNS = {
     "model": "model",
     "fold": "fold",
@@ -39,14 +38,6 @@ MODEL_COLUMNS = {
     "null": "best null",
     "unusable": "no model because",
 }
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What was found, in words, and whether what was hoped for holds; `open` where chance may have made it so."""
-
-    answer: Answer
-    text: str
 
 
 def models_section(tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Path]) -> dict[str, Any]:

@@ -7,95 +7,40 @@ Scores, intervals and nulls come from the tables. What codes stand for is drawn 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from neuroloom.figures.style import AFTER, BAD, BEFORE, figure_style, plot_notice
+from neuroloom.figures.drawing import (
+    COLOURS,
+    LINES,
+    SHADE,
+    WIDTH,
+    Look,
+    band,
+    check_columns,
+    finish,
+    hollow,
+    is_left,
+    large_text,
+    looks_by_name,
+    mark,
+    panel_grid,
+)
+from neuroloom.figures.style import BEFORE, plot_notice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Look = dict[str, Any]  # colour and marker, as matplotlib takes them
-WIDTH = 10.0  # inches, 1,100 px
-TEXT, SMALL = 13, 12  # pt: a page of 390 px shows figures at a third of their size
-COLOURS = (AFTER, BAD, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = "osD^vPXp"  # of tokenizers: colour is not the only difference
+RULE = "score_tokenizer"
 DEVICE_MARKERS = "os^DvPX*p<>h"
-LINES = ("-", "--", "-.", ":")
-SHADE = "#E4E4E4"
 MEASURES = {
     "correlation": "waveform, Pearson r (1 is perfect)",
     "spectral_db": "spectral error, dB (0 is perfect)",
 }
-
-
-@contextmanager
-def large_text() -> Iterator[None]:
-    """The style of all figures, with text for figures as wide as the page."""
-    import matplotlib
-
-    with figure_style():
-        matplotlib.rc("font", size=TEXT)
-        matplotlib.rc("axes", titlesize=TEXT, labelsize=SMALL)
-        matplotlib.rc("legend", fontsize=SMALL)
-        yield
-
-
-def finish(figure: Figure, handles: Sequence[Any] = (), *, columns: int = 3) -> Figure:
-    """Put the legend below all panels and fix the size of tick labels, which are made only when a figure is saved."""
-    for axes in figure.axes:
-        axes.tick_params(which="both", labelsize=SMALL)
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2, handletextpad=0.5)
-    return figure
-
-
-def check_columns(table: pd.DataFrame, name: str, columns: Sequence[str]) -> None:
-    """Refuse a table that cannot be drawn.
-
-    Raises
-    ------
-    ValueError
-        With the columns that it lacks.
-    """
-    if missing := [column for column in columns if column not in table]:
-        raise ValueError(
-            f"table {name}: no column {', '.join(missing)} among {', '.join(map(str, table.columns))}; "
-            f"write it again with the rule `score_tokenizer`"
-        )
-
-
-def looks_of(table: pd.DataFrame) -> dict[str, Look]:
-    """Colour and marker of each tokenizer, in the order of names, so that all figures agree."""
-    names = sorted(table["tokenizer"].unique())
-    return {
-        name: {"color": COLOURS[at % len(COLOURS)], "marker": MARKERS[at % len(MARKERS)]}
-        for at, name in enumerate(names)
-    }
-
-
-def mark(label: str, **look: Any) -> Any:
-    """A mark of the legend."""
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], **{"ls": "", "ms": 8, "label": label, **look})
-
-
-def band(label: str, colour: str = SHADE) -> Any:
-    """A shaded area of the legend."""
-    from matplotlib.patches import Patch
-
-    return Patch(color=colour, lw=0, label=label)
-
-
-def hollow(look: Look, size: float) -> dict[str, Any]:
-    """The same mark with nothing in it."""
-    return {**look, "mfc": "none", "ms": size, "mew": 1.3, "ls": ""}
 
 
 def plot_reconstruction(tokenizers: pd.DataFrame) -> Figure:
@@ -122,8 +67,8 @@ def plot_reconstruction(tokenizers: pd.DataFrame) -> Figure:
     if tokenizers.empty:
         return plot_notice("Reconstruction", "No tokenizer was scored: no recording is in the test.")
     columns = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high", "_null")]
-    check_columns(tokenizers, "tokenizers", ["tokenizer", "fold", "device", "held_out", *columns])
-    looks, held = looks_of(tokenizers), _held_out(tokenizers)
+    check_columns(tokenizers, "tokenizers", ["tokenizer", "fold", "device", "held_out", *columns], rule=RULE)
+    looks, held = looks_by_name(tokenizers["tokenizer"]), _held_out(tokenizers)
     slots = sorted(set(zip(tokenizers["tokenizer"], tokenizers["fold"], strict=True)))
     slot_inches = 0.24 if len(slots) <= 4 else 0.15
     with large_text():
@@ -218,8 +163,8 @@ def plot_rate_distortion(tokenizers: pd.DataFrame) -> Figure:
         return plot_notice("Rate and distortion", "No tokenizer was scored: no recording is in the test.")
     rates = ["bits_per_second", "entropy_bits_per_second"]
     columns = ["tokenizer", "device", "held_out", *rates, *MEASURES, *(f"{name}_null" for name in MEASURES)]
-    check_columns(tokenizers, "tokenizers", columns)
-    looks, held = looks_of(tokenizers), _held_out(tokenizers)
+    check_columns(tokenizers, "tokenizers", columns, rule=RULE)
+    looks, held = looks_by_name(tokenizers["tokenizer"]), _held_out(tokenizers)
     shapes = {device: DEVICE_MARKERS[at % len(DEVICE_MARKERS)] for at, device in enumerate(held)}
     with large_text():
         figure = Figure(figsize=(WIDTH, 5.4 + 0.24 * math.ceil((len(held) + len(looks)) / 3)))
@@ -281,24 +226,17 @@ def plot_code_usage(token_usage: pd.DataFrame) -> Figure:
     ValueError
         If a column is missing.
     """
-    from matplotlib.figure import Figure
-
     if token_usage.empty:
         return plot_notice("Use of codes", "No recording was tokenized.")
-    check_columns(token_usage, "token_usage", ["tokenizer", "fold", "device", "level", "code", "count"])
+    check_columns(token_usage, "token_usage", ["tokenizer", "fold", "device", "level", "code", "count"], rule=RULE)
     names = sorted(token_usage["tokenizer"].unique())
-    columns = min(len(names), 2)
     with large_text():
-        rows = math.ceil(len(names) / columns)
-        figure = Figure(figsize=(WIDTH, 0.3 + 4.8 * rows))
-        panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-        for axes, name in zip(panels, names, strict=False):
+        figure, panels = panel_grid(len(names), margin=0.3, row=4.8)
+        for axes, name in zip(panels, names, strict=True):
             axes.set(title=name, xscale="log", yscale="log", xlabel="rank of the code")
             _draw_usage(axes, token_usage[token_usage["tokenizer"] == name])
-        for axes in panels[len(names) :]:
-            axes.remove()
-        for axes in panels[: len(names) : columns]:
-            axes.set_ylabel("share of tokens")
+            if is_left(axes):
+                axes.set_ylabel("share of tokens")
         return finish(figure)
 
 

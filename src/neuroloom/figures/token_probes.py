@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from neuroloom.figures.style import BEFORE, plot_notice
-from neuroloom.figures.token_plots import (
+from neuroloom.figures.drawing import (
+    CHANCE,
     TEXT,
     WIDTH,
     Look,
@@ -19,9 +19,11 @@ from neuroloom.figures.token_plots import (
     finish,
     hollow,
     large_text,
-    looks_of,
+    looks_by_name,
     mark,
 )
+from neuroloom.figures.style import BEFORE, plot_notice
+from neuroloom.figures.token_plots import RULE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +33,6 @@ EXPECTED, LEAKS, EMPTY = "what should be there", "what leaks", "a label without 
 GROUPS = {"participant": LEAKS, "site": LEAKS, "coin": EMPTY}  # every other target is expected
 FIRST = ("task", "event")
 SHUFFLED = "published"
-CHANCE = "#D0D0D0"
 COLUMNS = ("tokenizer", "fold", "features", "split", "target", "probe", "metric", "score", "ci_low", "ci_high")
 SLOT, GAP, HEADER = 0.24, 0.5, 1.3  # inches; the others in slots
 
@@ -80,11 +81,13 @@ def plot_token_probes(tokenizer_probes: pd.DataFrame) -> Figure:
 
     if tokenizer_probes.empty:
         return plot_notice("Probes", "No probe was fitted: too few recordings were tokenized.")
-    check_columns(tokenizer_probes, "tokenizer_probes", [*COLUMNS, "chance", "chance_high", "n_classes", "note"])
+    check_columns(
+        tokenizer_probes, "tokenizer_probes", [*COLUMNS, "chance", "chance_high", "n_classes", "note"], rule=RULE
+    )
     table = tokenizer_probes[tokenizer_probes["metric"] == "balanced_accuracy"]
     if table.empty:
         return plot_notice("Probes", "No target of the probes has classes; numbers are in the table.")
-    looks, layout = looks_of(table), _layout(table)
+    looks, layout = looks_by_name(table["tokenizer"]), _layout(table)
     kinds = sorted(table["features"].unique(), reverse=True)
     with large_text():
         figure = Figure(figsize=(WIDTH, 2.4 + SLOT * layout.height))

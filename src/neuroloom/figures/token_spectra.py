@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neuroloom.figures.drawing import SMALL, TEXT, WIDTH, Look, check_columns, finish, large_text, looks_by_name, mark
 from neuroloom.figures.style import BEFORE, plot_notice
-from neuroloom.figures.token_plots import SMALL, TEXT, WIDTH, Look, check_columns, finish, large_text, looks_of, mark
+from neuroloom.figures.token_plots import RULE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,12 +44,12 @@ def plot_token_atlas(token_atlas: pd.DataFrame) -> Figure:
 
     columns = ["tokenizer", "fold", "level", "code", "share", "frequency", "power_db"]
     if not token_atlas.empty:
-        check_columns(token_atlas, "token_atlas", columns)
+        check_columns(token_atlas, "token_atlas", columns, rule=RULE)
         token_atlas = token_atlas[np.isfinite(token_atlas["power_db"])]
     if token_atlas.empty:
         return plot_notice("Token atlas", "No code has a spectrum to draw.")
     parts = {str(name): _first_codes(part) for name, part in token_atlas.groupby("tokenizer", sort=True)}
-    looks = looks_of(token_atlas)
+    looks = looks_by_name(token_atlas["tokenizer"])
     rows = [math.ceil(part["code"].nunique() / ATLAS_COLUMNS) for part in parts.values()]
     heights = [1.15 * count + 0.95 for count in rows]
     with large_text():
@@ -127,10 +128,12 @@ def plot_token_examples(token_examples: pd.DataFrame, token_example_spectra: pd.
     if token_examples.empty:
         return plot_notice("Examples", "No recording of the test was made again from its tokens.")
     keys = ["tokenizer", "fold", "device", "channel"]
-    check_columns(token_examples, "token_examples", [*keys, "held_out", "recording", "time", "true", "made"])
+    check_columns(token_examples, "token_examples", [*keys, "held_out", "recording", "time", "true", "made"], rule=RULE)
     if not token_example_spectra.empty:
-        check_columns(token_example_spectra, "token_example_spectra", [*keys, "frequency", "true_db", "made_db"])
-    looks, held = looks_of(token_examples), token_examples.groupby("device")["held_out"].any()
+        check_columns(
+            token_example_spectra, "token_example_spectra", [*keys, "frequency", "true_db", "made_db"], rule=RULE
+        )
+    looks, held = looks_by_name(token_examples["tokenizer"]), token_examples.groupby("device")["held_out"].any()
     devices = sorted(held.index, key=lambda device: (held[device], device))
     row_height = 0.75 + 0.55 * len(looks)
     with large_text():

@@ -12,8 +12,9 @@ Only clock and components are global, and fitted on some volumes; the rest needs
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ MAX_JITTER = 0.25  # samples; volumes that scatter more than this around a regul
 RUNS = 4  # of WINDOW volumes, from which the components are fitted
 EDGE = 16  # samples; so long does the artefact of a single volume ring on
 BLOCK = 16  # volumes that are cleaned at once
+NEAR = 4  # volumes whose average and components are kept
+Found = TypeVar("Found")
 SIDE_HZ, LEAST_HZ = 0.5, 1.0  # frequency shift of the surrogates of the residue, and where components begin
 
 
@@ -205,6 +208,9 @@ class _Volumes:
     def __init__(self, source: Source, model: GradientModel, *, capacity: int, other: Source | None = None) -> None:
         self.source, self.model, self.capacity, self.other = source, model, capacity, other
         self._kept: OrderedDict[int, tuple[Array, Array, Array]] = OrderedDict()
+        # a volume is asked for with the one before it and the one after
+        self._templates: OrderedDict[int, Array] = OrderedDict()
+        self._gains: OrderedDict[int, Array] = OrderedDict()
 
     def grid(self, volume: int) -> Array:
         """The volume at its grid points, float32 (C, J)."""
@@ -220,6 +226,9 @@ class _Volumes:
 
     def template(self, volume: int) -> Array:
         """Average of the nearest volumes, (C, J): without mean and trend, and only where it is more than chance."""
+        return _kept(self._templates, volume, self._template, capacity=NEAR)
+
+    def _template(self, volume: int) -> Array:
         model = self.model
         first = min(max(volume - model.window // 2, 0), model.n_volumes - model.window)
         window = range(first, first + model.window)
@@ -243,7 +252,7 @@ class _Volumes:
 
     def gain(self, volume: int) -> Array:
         """How much of each component the volume holds, (C, K)."""
-        return self.model.basis.gain(self.residue(volume))
+        return _kept(self._gains, volume, lambda at: self.model.basis.gain(self.residue(at)), capacity=NEAR)
 
     def _trend(self, sum_VC: Array, valid_VC: Array) -> Array:
         """Spectrum (C, F) of the mean slope of the volumes, which is drift of the electrodes and no artefact."""
@@ -254,9 +263,9 @@ class _Volumes:
         return np.outer(slope_C, np.fft.rfft(np.arange(n_grid) / n_grid - 0.5))
 
     def _read(self, volume: int) -> tuple[Array, Array, Array]:
-        if volume in self._kept:
-            self._kept.move_to_end(volume)
-            return self._kept[volume]
+        return _kept(self._kept, volume, self._resampled, capacity=self.capacity)
+
+    def _resampled(self, volume: int) -> tuple[Array, Array, Array]:
         position_J = self.model.position(volume)
         low, high = np.floor(position_J[[0, -1]]).astype(int)
         first, stop = int(low) - HALF_KERNEL + 1, int(high) + HALF_KERNEL + 1
@@ -265,11 +274,7 @@ class _Volumes:
         valid_C = ~lost_CT.any(axis=1) & (beyond <= 2 * HALF_KERNEL)
         piece_CT = np.where(valid_C[:, None], piece_CT, 0.0)
         grid_CJ = interpolate_at(piece_CT, position_J - first).astype(np.float32)
-        found = (grid_CJ, np.fft.rfft(grid_CJ, axis=1).astype(np.complex64), valid_C)
-        self._kept[volume] = found
-        if len(self._kept) > self.capacity:
-            self._kept.popitem(last=False)
-        return found
+        return grid_CJ, np.fft.rfft(grid_CJ, axis=1).astype(np.complex64), valid_C
 
     def _piece(self, first: int, stop: int) -> tuple[Array, int]:
         """Samples [first, stop) and how many of them lie beyond the recording: those are taken a volume further in."""
@@ -287,6 +292,16 @@ class _Volumes:
     def _samples(self, start: int, stop: int) -> Array:
         piece_CT = np.asarray(self.source[:, start:stop], np.float64)
         return piece_CT if self.other is None else piece_CT - self.other[:, start:stop]
+
+
+def _kept(kept: OrderedDict[int, Found], volume: int, make: Callable[[int], Found], *, capacity: int) -> Found:
+    """What was made of a volume, made anew only where it was not used lately."""
+    if volume not in kept:
+        kept[volume] = make(volume)
+    kept.move_to_end(volume)
+    if len(kept) > capacity:
+        kept.popitem(last=False)
+    return kept[volume]
 
 
 def interpolate_at(signal_CT: Array, position_J: Array) -> Array:
@@ -377,7 +392,7 @@ class GradientCleaned:
     def _on_grid(self, volume: int) -> Array:
         """Average and components of a volume, (C, J); what a component weighs goes over from one volume to the next."""
         model, basis = self.model, self.model.basis
-        artefact_CJ = self._volumes.template(volume)
+        artefact_CJ = self._volumes.template(volume).copy()
         if not len(basis.wave_KJ):
             return artefact_CJ
         middle_J = (np.arange(model.n_grid) + 0.5) / model.n_grid - 0.5

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from neuroloom.evaluation.examples import Group
-from neuroloom.evaluation.networks import Budget, Goal, Learner, drawn_from, tune
+from neuroloom.evaluation.networks import Budget, Goal, Learner, Training, drawn_from, tune
 
 SETTING = (1e-2, 0.0)
 
 
-def learner(rng: np.random.Generator, **changes: Any) -> Learner:
+def learner(rng: np.random.Generator, *, state: bool = False, **changes: Any) -> Learner:
     """Windows of two shapes; dropout needs random numbers in each step."""
     labels = np.arange(60) % 2
     x_WF = rng.standard_normal((60, 6)).astype(np.float32)
@@ -24,7 +24,8 @@ def learner(rng: np.random.Generator, **changes: Any) -> Learner:
     with drawn_from(5):
         network = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 2))
     given = {"parts": parts, "setting": SETTING, "seed": 3, "batch_size": 8, **changes}
-    return Learner(network, groups, Goal(labels, n_classes=2, trained_N=parts["train"]), **given)
+    goal = Goal(labels, n_classes=2, trained_N=parts["train"])
+    return Learner(Training(network, groups, goal, **given), state=state)
 
 
 def test_a_pause_changes_nothing() -> None:
@@ -33,7 +34,7 @@ def test_a_pause_changes_nothing() -> None:
     for _ in range(3):
         paused.train(2)
         torch.rand(7)
-    assert (whole.predict("test") == paused.predict("test")).all()
+    assert (whole.training.predict("test") == paused.training.predict("test")).all()
     assert (whole.merit, whole.best_epoch) == (paused.merit, paused.best_epoch)
 
 
@@ -42,8 +43,8 @@ def test_the_best_epoch_is_kept_and_ties_go_to_the_earlier(rng: np.random.Genera
     merits, kept = [], []
     for _ in range(12):
         one.train(1)
-        merits.append(one._goal.merit(one._parts["validation"], one.predict("validation")))
-        kept.append(one.predict("test"))
+        merits.append(one.training.merit("validation"))
+        kept.append(one.training.predict("test"))
     assert one.best_epoch == int(np.argmax(merits)) + 1
     assert (one.test_NL == kept[one.best_epoch - 1]).all()
     assert one.merit == max(merits)
@@ -69,9 +70,9 @@ def test_values_come_back_in_their_own_unit() -> None:
 
 def test_a_part_learns_slower_where_it_shall(rng: np.random.Generator) -> None:
     one = learner(rng, slow={"0.": 0.0})
-    before = one._network[0].weight.clone()
+    before = one.training.network[0].weight.clone()
     one.train(2)
-    assert torch.equal(one._network[0].weight, before)
+    assert torch.equal(one.training.network[0].weight, before)
     assert one.n_trained == 6 * 16 + 16 + 32 + 2
 
 

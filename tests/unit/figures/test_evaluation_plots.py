@@ -9,8 +9,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from neuroloom.evaluation.tables import main_rows, summary_table, variance_table, with_q
+from neuroloom.figures.drawing import CHANCE
 from neuroloom.figures.evaluation_audits import SOURCES, plot_audits, plot_variance
-from neuroloom.figures.evaluation_plots import CHANCE, plot_downstream, plot_few_shot
+from neuroloom.figures.evaluation_plots import plot_downstream, plot_few_shot
 
 from .test_token_plots import assert_readable, drawn, legend_words, panels, values, words
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from neuroloom.figures.drawing import count_of
 from neuroloom.figures.model_plots import (
     NULLS,
-    count_of,
     family,
     last_losses,
     loss_of,

@@ -17,6 +17,7 @@ from neuroloom.signals.scores import Score
 from neuroloom.study.scoring import tabulate_curves, tabulate_scores
 
 from .test_evaluation_plots import evaluation_table
+from .test_federation_plots import federation_tables
 from .test_model_plots import models_table, pretraining_table
 from .test_report_evaluation import all_tables
 
@@ -166,11 +167,29 @@ def test_models_and_their_evaluation_have_sections(
     assert html.index('id="models"') < html.index('id="evaluation"') < html.index('id="meeg"')
 
 
+def test_a_federation_has_a_section(config: Config, tables: dict, figures: dict[str, Path], tmp_path: Path) -> None:
+    drawn = {name: tmp_path / f"{name}.png" for name in ("federation_scores", "federation_gains")}
+    for name, path in drawn.items():
+        save_figure(plot_notice(name, "text"), path)
+    html = render_report(config=config, tables={**tables, **federation_tables()}, figures=figures, drawn=drawn)
+    section = html.split('<h2 id="federation">')[1].split("<h2")[0]
+    assert 'href="#federation"' in html
+    assert section.count('src="data:image/webp') == 2
+    assert "reve: the best of 5 federated arms, " in section
+    assert "private protects nobody: its noise follows from a known seed" in section, "the settings are the config's"
+    assert "Participation of the sites" in section
+    assert "No arm here adds noise" not in section
+    bare = config.model_copy(update={"federate": config.federate.model_copy(update={"use": ("fedavg",)})})
+    html = render_report(config=bare, tables={**tables, **federation_tables(("fedavg",))}, figures=figures)
+    assert "No arm here adds noise: nothing bounds what is given away." in html
+
+
 def test_sections_of_what_was_not_done_are_left_out(config: Config, tables: dict, figures: dict[str, Path]) -> None:
     html = render_report(config=config, tables=tables, figures=figures)
     assert 'id="models"' not in html
     assert 'id="evaluation"' not in html
     assert "#evaluation" not in html
+    assert "#federation" not in html
 
 
 def test_long_tables_say_how_much_is_left_out(

@@ -11,9 +11,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from neuroloom.figures.drawing import CHANCE, SHADE
 from neuroloom.figures.style import figure_style
-from neuroloom.figures.token_plots import SHADE, plot_code_usage, plot_rate_distortion, plot_reconstruction
-from neuroloom.figures.token_probes import CHANCE, plot_token_probes
+from neuroloom.figures.token_plots import plot_code_usage, plot_rate_distortion, plot_reconstruction
+from neuroloom.figures.token_probes import plot_token_probes
 from neuroloom.figures.token_spectra import plot_token_atlas, plot_token_examples
 
 TOKENIZERS = ("braintokenizer", "lipcot", "lipcot_plain", "tiny")

@@ -1,0 +1,169 @@
+"""The ClientApp of Flower: what a site does when a message comes. The same in one process and behind TLS.
+
+A SuperNode is told one thing, `site-file` in its node config (`site.SiteFile`), and the app opens nothing else.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from neuroloom.evaluation.probes import participant_scores
+from neuroloom.federated.config import FederateConfig, StrategyConfig
+from neuroloom.federated.network import shared_names, state_of
+from neuroloom.federated.site import Run, SiteData, SiteFile, open_site, read_site_file
+from neuroloom.federated.training import SiteTraining
+from neuroloom.federated.wire import ARRAYS, FACTS, WEIGHT, RefusedError, Schema, Tensors, digest, reply_message
+from neuroloom.records import Array
+
+PREDICTIONS = "predictions.parquet"  # stays at the site
+KEPT = 64  # sites of one process, in a simulation
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """A round: shared weights in, shared weights out."""
+    before = perf_counter()
+    file, training = _site(context)
+    number, tensors = _received(message, training)
+    update = training.round(number, tensors)
+    return reply_message(
+        message,
+        tensors=_schema(training).pack(update.tensors),
+        metrics={
+            WEIGHT: float(update.n_windows),
+            "loss": update.loss,
+            "validation": update.validation,
+            "train-seconds": update.seconds,
+            "seconds": perf_counter() - before,
+            "started-from": float(update.started_from),
+            "epsilon": update.epsilon,
+        },
+        facts={"round": number, "base": digest(tensors), "site": file.site},
+    )
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """After the last round: scores of the people of the test, without their names; predictions stay here."""
+    file, training = _site(context)
+    number, tensors = _received(message, training)
+    proba_NL = training.finish(tensors)
+    table = prediction_table(training, proba_NL)
+    folder = Path(file.state)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / PREDICTIONS)
+    return reply_message(
+        message,
+        tensors=None,
+        metrics={
+            WEIGHT: float(len(table)),
+            "validation": training.validated(),
+            "balanced-accuracy": person_table(table)["score"].tolist(),
+        },
+        facts={"round": number, "base": digest(tensors), "site": file.site},
+    )
+
+
+def prediction_table(training: SiteTraining, proba_NL: Array) -> pd.DataFrame:
+    """Each test window: site, participant, recording, label, and probability of each class."""
+    data, classes = training.data, training.run.classes
+    windows_N = data.parts["test"]
+    return pd.DataFrame(
+        {
+            "site": data.sites_W[windows_N],
+            "participant": data.participants_W[windows_N],
+            "recording": data.recordings_W[windows_N],
+            "label": np.array(classes)[data.target_W[windows_N]],
+            **{name: proba_NL[:, at] for at, name in enumerate(classes)},
+        }
+    )
+
+
+def person_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:
+    """Balanced accuracy of each participant of predictions, as `participant_scores`."""
+    classes = np.array(table.columns[4:])
+    said = classes[table[list(classes)].to_numpy().argmax(axis=1)]
+    known = table[["participant", "label"]].assign(predicted=said)
+    return participant_scores(known, task, True).drop(columns="target")
+
+
+def _site(context: Context) -> tuple[SiteFile, SiteTraining]:
+    path = context.node_config.get("site-file")
+    if not isinstance(path, str):
+        raise ValueError("node config: no site-file; start the SuperNode with --node-config 'site-file=\"PATH\"'")
+    return _opened(path, Path(path).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=KEPT)
+def _opened(path: str, changed: int) -> tuple[SiteFile, SiteTraining]:
+    """A file is read once in a process, unless it changes, however many messages come."""
+    file = read_site_file(Path(path))
+    return file, training_of(file)
+
+
+def training_of(file: SiteFile) -> SiteTraining:
+    """The training of one site, the same one for equal files."""
+    return _trained(file.model_dump_json())
+
+
+@lru_cache(maxsize=KEPT)
+def _trained(text: str) -> SiteTraining:
+    file = SiteFile.model_validate_json(text)
+    # windows depend neither on the repetition nor on what is shared of a network
+    plain = Run(
+        name="",
+        strategy=StrategyConfig(kind="local", network=file.run.strategy.network),
+        settings=FederateConfig(),
+        task=file.run.task,
+        seed=0,
+    )
+    return site_training(
+        file, _windows(file.model_copy(update={"run": plain, "state": "", "ledger": None}).model_dump_json())
+    )
+
+
+def site_training(file: SiteFile, data: SiteData) -> SiteTraining:
+    """The training of one site from its windows."""
+    return SiteTraining(
+        data,
+        file.run,
+        folder=Path(file.state),
+        model=Path(file.model) if file.model else None,
+        ledger=Path(file.ledger) if file.ledger else None,
+    )
+
+
+@lru_cache(maxsize=KEPT)
+def _windows(text: str) -> SiteData:
+    return open_site(SiteFile.model_validate_json(text))
+
+
+def forget() -> None:
+    """Drop what was kept of sites."""
+    for kept in (_opened, _trained, _windows):
+        kept.cache_clear()
+
+
+def _schema(training: SiteTraining) -> Schema:
+    names = shared_names(training.run.strategy, training.network)
+    return Schema({name: one.shape for name, one in state_of(training.network, names).items()})
+
+
+def _received(message: Message, training: SiteTraining) -> tuple[int, Tensors]:
+    """Round and shared weights of a message; what the server sends is checked as the server checks a site."""
+    facts: Any = message.content.config_records[FACTS]
+    tensors = _schema(training).unpack(message.content.array_records[ARRAYS])
+    if digest(tensors) != facts["digest"]:
+        raise RefusedError("the shared weights are not those that the server named")
+    if facts["run"] != training.run.name:
+        raise RefusedError(f"the server runs {facts['run']}, the site file is of {training.run.name}")
+    return int(facts["round"]), tensors
