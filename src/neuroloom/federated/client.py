@@ -47,7 +47,7 @@ def train(message: Message, context: Context) -> Message:
             "started-from": float(update.started_from),
             "epsilon": update.epsilon,
         },
-        facts={"round": number, "base": digest(tensors), "site": file.site},
+        facts=_facts(number, tensors, training, file),
     )
 
 
@@ -69,8 +69,16 @@ def evaluate(message: Message, context: Context) -> Message:
             "validation": training.validated(),
             "balanced-accuracy": person_table(table)["score"].tolist(),
         },
-        facts={"round": number, "base": digest(tensors), "site": file.site},
+        facts=_facts(number, tensors, training, file),
     )
+
+
+def _facts(
+    number: int, tensors: Tensors, training: SiteTraining, file: SiteFile
+) -> dict[str, str | int | float | bool]:
+    """What a reply says of itself."""
+    schema = _schema(training).digest
+    return {"round": number, "base": digest(tensors), "schema": schema, "site": file.site}
 
 
 def prediction_table(training: SiteTraining, proba_NL: Array) -> pd.DataFrame:
@@ -161,7 +169,10 @@ def _schema(training: SiteTraining) -> Schema:
 def _received(message: Message, training: SiteTraining) -> tuple[int, Tensors]:
     """Round and shared weights of a message; what the server sends is checked as the server checks a site."""
     facts: Any = message.content.config_records[FACTS]
-    tensors = _schema(training).unpack(message.content.array_records[ARRAYS])
+    schema = _schema(training)
+    if facts["schema"] != schema.digest:
+        raise RefusedError(f"the server shares other tensors ({facts['schema']}) than this site ({schema.digest})")
+    tensors = schema.unpack(message.content.array_records[ARRAYS])
     if digest(tensors) != facts["digest"]:
         raise RefusedError("the shared weights are not those that the server named")
     if facts["run"] != training.run.name:

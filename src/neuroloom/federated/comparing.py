@@ -25,8 +25,10 @@ from neuroloom.evaluation.tasks import find_windows
 from neuroloom.federated.attacking import attack_rows
 from neuroloom.federated.client import PREDICTIONS, app, person_table, prediction_table, training_of
 from neuroloom.federated.config import FederateConfig, StrategyConfig
+from neuroloom.federated.deploying import deployed
 from neuroloom.federated.grid import InProcessGrid
-from neuroloom.federated.server import ServerFile, SiteRound, TooFewSitesError, serve
+from neuroloom.federated.rounds import SiteRound
+from neuroloom.federated.server import ServerFile, TooFewSitesError, last_state, serve
 from neuroloom.federated.site import Run, SiteFile, open_sites, split_parts
 from neuroloom.federated.training import SiteTraining
 from neuroloom.provenance import child_rng
@@ -128,7 +130,7 @@ class Arm:
         return of_part["test"] & of_part["train"]
 
     def _site_file(self, site: str, own: tuple[RecordingRow, ...], parts: Mapping[str, str], run: Run) -> SiteFile:
-        label = site.replace("/", "-")
+        label = _label(site)
         return SiteFile(
             site=site,
             run=run,
@@ -284,19 +286,21 @@ def _alone(training: SiteTraining) -> Outcome:
 
 
 def _federated(arm: Arm, run: Run, files: Sequence[SiteFile]) -> Outcome:
-    """The rounds of Flower, all sites in this process."""
+    """The rounds of Flower: all sites in this process, or each in processes of its own."""
     folder = arm.folder / run.name
-    paths = [_written(folder / f"{file.site.replace('/', '-')}.json", file.model_dump_json()) for file in files]
-    logging.getLogger("flwr").setLevel(logging.WARNING)  # it prints every round
-    grid = InProcessGrid(app, {at + 2: {"site-file": str(path)} for at, path in enumerate(paths)})
-    server = ServerFile(
-        run=run,
-        sites=tuple(file.site for file in files),
-        model=str(arm.model) if arm.model else None,
-        state=str(folder / "server"),
-    )
-    result = serve(grid, server)
+    paths = {file.site: _written(folder / f"{_label(file.site)}.json", file.model_dump_json()) for file in files}
+    model = str(arm.model) if arm.model else None
+    server = ServerFile(run=run, sites=tuple(paths), model=model, state=str(folder / "server"))
     trainings = [training_of(file) for file in files]
+    if arm.config.mode == "deployment":
+        result = deployed(folder, paths, server)
+        shared = last_state(server)
+        for training in trainings:  # trained elsewhere: their own parts lie in the folders of the sites
+            training.finish(shared)
+    else:
+        logging.getLogger("flwr").setLevel(logging.WARNING)  # it prints every round
+        configs = {at + 2: {"site-file": str(path)} for at, path in enumerate(paths.values())}
+        result = serve(InProcessGrid(app, configs), server)
     tables = [pd.read_parquet(Path(file.state) / PREDICTIONS) for file in files]
     rows = [SiteRound(**row) for row in result["rounds"]] + [_last(training) for training in trainings]
     return Outcome(rows, pd.concat(tables, ignore_index=True), trainings)
@@ -314,6 +318,10 @@ def _joined(found: Sequence[Outcome]) -> Outcome:
         predictions=pd.concat([one.predictions for one in found], ignore_index=True),
         trainings=[training for one in found for training in one.trainings],
     )
+
+
+def _label(site: str) -> str:
+    return site.replace("/", "-")
 
 
 def _written(path: Path, text: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter, sleep, time
 from typing import Any
@@ -22,6 +22,8 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from safetensors.numpy import load_file, save_file
 
 from neuroloom.federated.network import build_network, shared_names, state_of
+from neuroloom.federated.prompt import PromptGrid
+from neuroloom.federated.rounds import SiteRound, reported, said
 from neuroloom.federated.site import Run, read_json
 from neuroloom.federated.strategies import aggregation
 from neuroloom.federated.wire import ARRAYS, FACTS, METRICS, WEIGHT, RefusedError, Schema, Tensors, digest, task_message
@@ -59,52 +61,13 @@ class ServerFile(Frozen):
     state: str
 
 
-@dataclass(frozen=True)
-class SiteRound:
-    """One site in one round; a row of the table.
-
-    Attributes
-    ----------
-    round : int
-    site : str
-        Or the node's number, for one that never said who it is.
-    status : str
-        `used`, `refused`, `failed` or `absent`.
-    reason : str
-        Of a site that was not used.
-    n_windows, loss, validation, epsilon, started_from
-        See `training.Update`; NaN where unknown.
-    update_norm : float
-    bytes_down, bytes_up : int
-        Tensors that went to the site and came back.
-    train_seconds, site_seconds, round_seconds : float
-        Training and judging (`training.Update`), all of the site's work, and the whole round.
-    """
-
-    round: int
-    site: str
-    status: str
-    reason: str = ""
-    n_windows: float = float("nan")
-    loss: float = float("nan")
-    validation: float = float("nan")
-    epsilon: float = float("nan")
-    started_from: float = float("nan")
-    update_norm: float = float("nan")
-    bytes_down: int = 0
-    bytes_up: int = 0
-    train_seconds: float = float("nan")
-    site_seconds: float = float("nan")
-    round_seconds: float = float("nan")
-
-
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Serve the run of the server file that `flwr run` names in its run config."""
     path = context.run_config.get("server-file")
     if not isinstance(path, str):
         raise ConfigError("run config: no server-file; start with flwr run --run-config 'server-file=\"PATH\"'")
-    serve(grid, read_server_file(Path(path)))
+    serve(PromptGrid(grid), read_server_file(Path(path)))
 
 
 def read_server_file(path: Path) -> ServerFile:
@@ -156,6 +119,13 @@ def serve(grid: Grid, file: ServerFile) -> dict[str, Any]:
     return result
 
 
+def last_state(file: ServerFile) -> Tensors:
+    """The shared tensors after the last whole round of a run that was served."""
+    folder = Path(file.state)
+    stored = load_file(folder / json.loads((folder / STATE).read_text())["tensors"])
+    return {name.removeprefix("shared/"): one for name, one in stored.items() if name.startswith("shared/")}
+
+
 class Rounds(Strategy):
     """Flower's aggregation with every reply checked, every site accounted for, and every round on the disk.
 
@@ -198,7 +168,8 @@ class Rounds(Strategy):
         if known["run"] != self._file.run.model_dump(mode="json"):
             raise ConfigError(f"{path}: the state of another run; give this run a folder of its own, or delete it")
         stored = load_file(self._folder / known["tensors"])
-        self.tensors = {name: stored[f"shared/{name}"] for name in initial}
+        stored_tensors = last_state(self._file)
+        self.tensors = {name: stored_tensors[name] for name in initial}
         for moment in MOMENTS:
             found = {name: stored[f"{moment}/{name}"] for name in initial if f"{moment}/{name}" in stored}
             if found:
@@ -265,7 +236,7 @@ class Rounds(Strategy):
             if message.has_error():
                 failed[self._name(message.metadata.src_node_id)] = str(message.error.reason)
                 continue
-            facts, metrics = _said(message)
+            facts, metrics = said(message)
             site = str(facts["site"])
             scores[site] = [float(one) for one in metrics["balanced-accuracy"]]
             validation[site] = float(metrics["validation"])
@@ -287,6 +258,7 @@ class Rounds(Strategy):
         tensors = self._schema.pack(self.tensors)
         facts: dict[str, str | int | float | bool] = {
             "round": number,
+            "schema": self._schema.digest,
             "digest": digest(self.tensors),
             "run": self._file.run.name,
         }
@@ -309,7 +281,7 @@ class Rounds(Strategy):
                 continue
             self._site_of[node] = site
             good.append((site, message, tensors))
-            rows.append(self._row(number, site, "used", update_norm=moved, **_reported(message)))
+            rows.append(self._row(number, site, "used", update_norm=moved, **reported(message)))
         answered = {message.metadata.src_node_id for message in replies}
         silent = [self._name(node) for node in self._asked if node not in answered]
         reason = f"no answer within {self._settings.timeout:g} s"
@@ -320,12 +292,14 @@ class Rounds(Strategy):
         content = message.content
         if set(content) != {ARRAYS, METRICS, FACTS}:
             raise RefusedError(f"the reply holds {', '.join(sorted(content)) or 'nothing'}")
-        facts, metrics = _said(message)
+        facts, metrics = said(message)
         site = str(facts.get("site", ""))
         if site not in self._file.sites:
             raise RefusedError(f"it says that it is {site!r}, which is no site of this run")
         if site in taken or self._site_of.get(message.metadata.src_node_id, site) != site:
             raise RefusedError(f"another node is {site}")
+        if facts.get("schema") != self._schema.digest:
+            raise RefusedError(f"its tensors are those of schema {facts.get('schema')}, declared {self._schema.digest}")
         if facts.get("round") != number or facts.get("base") != digest(self.tensors):
             raise RefusedError(f"stale: it started from round {facts.get('round')}, state {facts.get('base')}")
         weight = metrics.get(WEIGHT)
@@ -337,7 +311,7 @@ class Rounds(Strategy):
     def _widened(self, message: Message, tensors: Mapping[str, np.ndarray]) -> Message:
         """The reply as Flower combines it: in double precision, in which Krum's distances do not cancel."""
         wide = ArrayRecord({name: WireArray(one.astype(np.float64)) for name, one in tensors.items()})
-        weight = MetricRecord({WEIGHT: _said(message)[1][WEIGHT]})
+        weight = MetricRecord({WEIGHT: said(message)[1][WEIGHT]})
         message.content = RecordDict({ARRAYS: wide, METRICS: weight})
         return message
 
@@ -371,25 +345,3 @@ class Rounds(Strategy):
         for old in self._folder.glob("round-*.safetensors"):
             if old.name != name:
                 old.unlink()
-
-
-def _said(message: Message) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Facts and metrics of a reply."""
-    facts: Any = message.content.config_records.get(FACTS, {})
-    metrics: Any = message.content.metric_records.get(METRICS, {})
-    return facts, metrics
-
-
-def _reported(message: Message) -> dict[str, Any]:
-    """What a site says of its round."""
-    metrics = _said(message)[1]
-    names = {
-        WEIGHT: "n_windows",
-        "loss": "loss",
-        "validation": "validation",
-        "epsilon": "epsilon",
-        "started-from": "started_from",
-        "train-seconds": "train_seconds",
-        "seconds": "site_seconds",
-    }
-    return {ours: float(metrics[theirs]) for theirs, ours in names.items() if isinstance(metrics.get(theirs), float)}

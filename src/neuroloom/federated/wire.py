@@ -1,7 +1,9 @@
-"""What crosses the wire: named tensors of a declared set as raw bytes, checked before anything is made of them.
+"""What crosses the wire: the tensors of a declared set as raw bytes, checked before anything is made of them.
 
-A reply is refused if a tensor is missing or not declared, has another shape, type or number of bytes, is not finite, if
-it started from other weights than it was sent, or if it moved further than allowed. Nothing is unpickled.
+All tensors are one array, because each array of Flower is a message of its own and costs as much time as the rest of a
+round. A reply is refused if it is of other tensors than declared (their names, shapes and order have a digest), of
+another type or number of bytes, not finite, if it started from other weights than it was sent, or if it moved further
+than allowed. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from neuroloom.records import Array
 
 ARRAYS, METRICS, FACTS = "arrays", "metrics", "facts"  # records of a message
 WEIGHT = "n-windows"  # what averages are weighted by
+STATE = "state"  # the array of all tensors
 RAW = "neuroloom.raw.float32"  # little-endian bytes in C order, without a header
 Tensors = dict[str, Array]
 
@@ -42,6 +45,11 @@ class Schema:
     max_update: float = 10.0
 
     @property
+    def digest(self) -> str:
+        """What the set is called: digest of names and shapes, in their order."""
+        return hashlib.sha256(repr(list(self.shapes.items())).encode()).hexdigest()[:16]
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of one state."""
         return 4 * sum(int(np.prod(shape)) for shape in self.shapes.values())
@@ -58,9 +66,8 @@ class Schema:
         for name, shape in self.shapes.items():
             if tensors[name].shape != shape:
                 raise RefusedError(f"{name}: shape {tensors[name].shape}, declared {shape}")
-        return ArrayRecord(
-            {name: WireArray("float32", shape, RAW, _bytes(tensors[name])) for name, shape in self.shapes.items()}
-        )
+        content = b"".join(_bytes(tensors[name]) for name in self.shapes)
+        return ArrayRecord({STATE: WireArray("float32", (len(content) // 4,), RAW, content)})
 
     def unpack(self, record: ArrayRecord) -> Tensors:
         """A record as a state; nothing is decoded before its description fits.
@@ -68,10 +75,24 @@ class Schema:
         Raises
         ------
         RefusedError
-            Naming the tensor, what was found and what is declared.
+            With what was found and what is declared, or the tensor that is not finite.
         """
-        _check_names(set(record), set(self.shapes))
-        return {name: _decoded(name, record[name], shape) for name, shape in self.shapes.items()}
+        if list(record) != [STATE]:
+            raise RefusedError(f"arrays {', '.join(sorted(record)) or '(none)'}, declared {STATE}")
+        given, n_values = record[STATE], self.n_bytes // 4
+        described, wanted = (given.stype, given.dtype, tuple(given.shape)), (RAW, "float32", (n_values,))
+        if described != wanted:
+            raise RefusedError(f"{STATE}: {described}, declared {wanted}")
+        if len(given.data) != self.n_bytes:
+            raise RefusedError(f"{STATE}: {len(given.data)} bytes, declared {self.n_bytes}")
+        values, at, tensors = np.frombuffer(given.data, dtype="<f4"), 0, Tensors()
+        for name, shape in self.shapes.items():
+            size = int(np.prod(shape))
+            tensors[name] = values[at : at + size].reshape(shape).astype(np.float32)
+            at += size
+            if not np.isfinite(tensors[name]).all():
+                raise RefusedError(f"{name}: {int((~np.isfinite(tensors[name])).sum())} values are not finite")
+        return tensors
 
     def check_update(self, tensors: Mapping[str, Array], base: Mapping[str, Array]) -> float:
         """Norm of what changed, if it is not too much.
@@ -96,7 +117,7 @@ def norm(tensors: Mapping[str, Array]) -> float:
 def digest(tensors: Mapping[str, Array]) -> str:
     """What a state is called: the first 16 digits of the sha256 of its names and bytes."""
     found = hashlib.sha256()
-    for name, values in tensors.items():
+    for name, values in sorted(tensors.items()):
         found.update(name.encode() + b"\n" + _bytes(values))
     return found.hexdigest()[:16]
 
@@ -108,18 +129,6 @@ def _check_names(found: set[str], declared: set[str]) -> None:
             f"{len(missing)} declared tensors are missing ({', '.join(missing[:3]) or 'none'}) and {len(unknown)} are "
             f"not declared ({', '.join(unknown[:3]) or 'none'})"
         )
-
-
-def _decoded(name: str, given: WireArray, shape: tuple[int, ...]) -> Array:
-    described, wanted = (given.stype, given.dtype, tuple(given.shape)), (RAW, "float32", shape)
-    if described != wanted:
-        raise RefusedError(f"{name}: {described}, declared {wanted}")
-    if len(given.data) != (size := 4 * int(np.prod(shape))):
-        raise RefusedError(f"{name}: {len(given.data)} bytes, declared {size}")
-    values = np.frombuffer(given.data, dtype="<f4").reshape(shape).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise RefusedError(f"{name}: {int((~np.isfinite(values)).sum())} values are not finite")
-    return values
 
 
 def _bytes(values: Array) -> bytes:

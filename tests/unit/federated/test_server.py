@@ -62,10 +62,11 @@ FAULTS: dict[str, tuple[Callable[[Message], Message | None], str, str]] = {
     "shape": (lambda m: with_tensors(m, lambda v: v[:1]), "refused", "declared"),
     "stale": (lambda m: with_fact(m, base="0123456789abcdef"), "refused", "stale"),
     "round": (lambda m: with_fact(m, round=7), "refused", "stale: it started from round 7"),
+    "tensors": (lambda m: with_fact(m, schema="0123"), "refused", "schema 0123"),
     "stranger": (lambda m: with_fact(m, site="s/east"), "refused", "'s/east', which is no site"),
     "double": (lambda m: with_fact(m, site="s/north"), "refused", "another node is s/north"),
     "greedy": (lambda m: with_metric(m, **{WEIGHT: 1e12}), "refused", "windows"),
-    "empty": (without_tensors, "refused", "declared tensors are missing"),
+    "empty": (without_tensors, "refused", "arrays .none., declared state"),
     "silent": (lambda m: None, "absent", "no answer within 60 s"),
 }
 

@@ -22,6 +22,9 @@ def test_a_state_comes_back_as_it_went() -> None:
     assert digest(back) == digest(STATE) != digest({**STATE, "b": 2 * STATE["b"]})
 
 
+FLAT = np.concatenate([values.ravel() for values in STATE.values()])
+
+
 def raw(values: np.ndarray, **changes: Any) -> WireArray:
     given = {"dtype": "float32", "shape": values.shape, "stype": RAW, "data": values.astype("<f4").tobytes(), **changes}
     return WireArray(given["dtype"], given["shape"], given["stype"], given["data"])
@@ -30,12 +33,12 @@ def raw(values: np.ndarray, **changes: Any) -> WireArray:
 @pytest.mark.parametrize(
     ("name", "array", "reason"),
     [
-        ("b", raw(np.ones(5, np.float32)), r"b: .*\(5,\).*declared .*\(4,\)"),
-        ("b", raw(np.ones(4), dtype="float64"), "b: .*float64"),
-        ("b", raw(np.ones(4), stype="numpy.ndarray"), "b: .*numpy.ndarray"),
-        ("b", raw(np.ones(4), data=b"x" * 4000), "b: 4000 bytes, declared 16"),
-        ("b", raw(np.array([1, np.nan, np.inf, 0])), "b: 2 values are not finite"),
-        ("c", raw(np.ones(4)), r"1 are not declared \(c\)"),
+        ("state", raw(FLAT[:9]), r"\(9,\)\), declared .*\(10,\)"),
+        ("state", raw(FLAT, dtype="float64"), "float64"),
+        ("state", raw(FLAT, stype="numpy.ndarray"), "numpy.ndarray"),
+        ("state", raw(FLAT, data=b"x" * 4000), "4000 bytes, declared 40"),
+        ("state", raw(np.where(np.arange(10) > 7, np.nan, FLAT)), "b: 2 values are not finite"),
+        ("more", raw(FLAT), "arrays more, state, declared state"),
     ],
 )
 def test_whatever_is_not_declared_is_refused(name: str, array: WireArray, reason: str) -> None:
@@ -47,7 +50,10 @@ def test_whatever_is_not_declared_is_refused(name: str, array: WireArray, reason
 
 def test_a_missing_tensor_is_refused() -> None:
     with pytest.raises(RefusedError, match=r"1 declared tensors are missing \(b\)"):
-        SCHEMA.unpack(ArrayRecord({"a": raw(STATE["a"])}))
+        SCHEMA.pack({"a": STATE["a"]})
+    with pytest.raises(RefusedError, match=r"arrays \(none\), declared state"):
+        SCHEMA.unpack(ArrayRecord({}))
+    assert Schema({"b": (4,), "a": (2, 3)}).digest != SCHEMA.digest != Schema({"a": (3, 2), "b": (4,)}).digest
     with pytest.raises(RefusedError, match="a: shape"):
         SCHEMA.pack({**STATE, "a": STATE["b"]})
 
@@ -64,6 +70,6 @@ def test_bytes_that_would_be_unpickled_are_refused_unread() -> None:
     import pickle
 
     record = SCHEMA.pack(STATE)
-    record["b"] = raw(STATE["b"], dtype="object", stype="numpy.ndarray", data=pickle.dumps({"a": 1}))
+    record["state"] = raw(FLAT, dtype="object", stype="numpy.ndarray", data=pickle.dumps({"a": 1}))
     with pytest.raises(RefusedError, match="object"):
         SCHEMA.unpack(record)
