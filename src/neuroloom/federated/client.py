@@ -5,6 +5,7 @@ A SuperNode is told one thing, `site-file` in its node config (`site.SiteFile`),
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +19,7 @@ from flwr.clientapp import ClientApp
 from neuroloom.evaluation.probes import participant_scores
 from neuroloom.federated.config import FederateConfig, StrategyConfig
 from neuroloom.federated.network import shared_names, state_of
+from neuroloom.federated.secure import asked_securely, masked_if_asked, secure_reply
 from neuroloom.federated.site import Run, SiteData, SiteFile, open_site, read_site_file
 from neuroloom.federated.training import SiteTraining
 from neuroloom.federated.wire import ARRAYS, FACTS, WEIGHT, RefusedError, Schema, Tensors, digest, reply_message
@@ -28,27 +30,27 @@ KEPT = 64  # sites of one process, in a simulation
 app = ClientApp()
 
 
-@app.train()
+@app.train(mods=[masked_if_asked])
 def train(message: Message, context: Context) -> Message:
     """A round: shared weights in, shared weights out."""
     before = perf_counter()
     file, training = _site(context)
-    number, tensors = _received(message, training)
+    schema, asked = _schema(training), asked_securely(message)
+    number, tensors = _received(message, training) if asked is None else _agreed(*asked, training)
     update = training.round(number, tensors)
-    return reply_message(
-        message,
-        tensors=_schema(training).pack(update.tensors),
-        metrics={
-            WEIGHT: float(update.n_windows),
-            "loss": update.loss,
-            "validation": update.validation,
-            "train-seconds": update.seconds,
-            "seconds": perf_counter() - before,
-            "started-from": float(update.started_from),
-            "epsilon": update.epsilon,
-        },
-        facts=_facts(number, tensors, training, file),
-    )
+    metrics: dict[str, float | list[float]] = {
+        WEIGHT: float(update.n_windows),
+        "loss": update.loss,
+        "validation": update.validation,
+        "train-seconds": update.seconds,
+        "seconds": perf_counter() - before,
+        "started-from": float(update.started_from),
+        "epsilon": update.epsilon,
+    }
+    if asked is not None:
+        return secure_reply(message, schema.flat(update.tensors) - schema.flat(tensors), {"site": file.site} | metrics)
+    facts = _facts(number, tensors, training, file)
+    return reply_message(message, tensors=schema.pack(update.tensors), metrics=metrics, facts=facts)
 
 
 @app.evaluate()
@@ -169,10 +171,22 @@ def _schema(training: SiteTraining) -> Schema:
 def _received(message: Message, training: SiteTraining) -> tuple[int, Tensors]:
     """Round and shared weights of a message; what the server sends is checked as the server checks a site."""
     facts: Any = message.content.config_records[FACTS]
-    schema = _schema(training)
-    if facts["schema"] != schema.digest:
-        raise RefusedError(f"the server shares other tensors ({facts['schema']}) than this site ({schema.digest})")
-    tensors = schema.unpack(message.content.array_records[ARRAYS])
+    _same_schema(facts, training)
+    return _checked(facts, _schema(training).unpack(message.content.array_records[ARRAYS]), training)
+
+
+def _agreed(values: Array, facts: Mapping[str, Any], training: SiteTraining) -> tuple[int, Tensors]:
+    """The same of a message of secure aggregation."""
+    _same_schema(facts, training)
+    return _checked(facts, _schema(training).split(values), training)
+
+
+def _same_schema(facts: Mapping[str, Any], training: SiteTraining) -> None:
+    if facts["schema"] != (known := _schema(training).digest):
+        raise RefusedError(f"the server shares other tensors ({facts['schema']}) than this site ({known})")
+
+
+def _checked(facts: Mapping[str, Any], tensors: Tensors, training: SiteTraining) -> tuple[int, Tensors]:
     if digest(tensors) != facts["digest"]:
         raise RefusedError("the shared weights are not those that the server named")
     if facts["run"] != training.run.name:

@@ -58,6 +58,8 @@ class StrategyConfig(Frozen):
             raise ValueError(f"kind fleeg shares the upper layers of its own network: set network: {FLEEG}")
         if self.network == FLEEG and self.kind in ("centralised", "lora", "personal"):
             raise ValueError(f"kind {self.kind} needs one pretrained model for all sites; name one as network")
+        if self.secure_aggregation and self.kind in (*ALONE, "fedadam", "median", "trimmed_mean", "krum"):
+            raise ValueError(f"secure_aggregation opens a mean and nothing else: kind {self.kind} needs more, or none")
         if self.privacy and self.network == FLEEG:
             raise ValueError("privacy: the batch norm of fleeg mixes people; take a pretrained model as network")
         return self

@@ -13,6 +13,7 @@ from time import perf_counter
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run as FlowerRun
 from flwr.supercore.task_identity import TaskIdentity
@@ -94,6 +95,8 @@ class InProcessGrid(Grid):
         return kept
 
     def _answer(self, message: Message) -> Message | None:
+        # as over a network: messages of one exchange share their content here, and a site may change its own
+        message.content = recorddict_from_proto(recorddict_to_proto(message.content))
         sent = self._change(message) if self._change else message
         if sent is None:
             return None

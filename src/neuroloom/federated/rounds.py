@@ -59,7 +59,11 @@ def said(message: Message) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 def reported(message: Message) -> dict[str, Any]:
     """What a site says of its round."""
-    metrics = said(message)[1]
+    return reported_of(said(message)[1])
+
+
+def reported_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of its metrics."""
     names = {
         WEIGHT: "n_windows",
         "loss": "loss",

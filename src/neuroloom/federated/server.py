@@ -23,7 +23,8 @@ from safetensors.numpy import load_file, save_file
 
 from neuroloom.federated.network import build_network, shared_names, state_of
 from neuroloom.federated.prompt import PromptGrid
-from neuroloom.federated.rounds import SiteRound, reported, said
+from neuroloom.federated.rounds import SiteRound, reported, reported_of, said
+from neuroloom.federated.secure import HaltedError, secure_mean
 from neuroloom.federated.site import Run, read_json
 from neuroloom.federated.strategies import aggregation
 from neuroloom.federated.wire import ARRAYS, FACTS, METRICS, WEIGHT, RefusedError, Schema, Tensors, digest, task_message
@@ -111,7 +112,9 @@ def serve(grid: Grid, file: ServerFile) -> dict[str, Any]:
     rounds = Rounds(aggregation(run.strategy), schema, file)
     tensors = rounds.resume(initial)
     left = run.settings.rounds - rounds.done
-    if left:
+    if left and run.strategy.secure_aggregation:
+        rounds.start_securely(grid, num_rounds=left)
+    elif left:
         rounds.start(grid, schema.pack(tensors), num_rounds=left, timeout=run.settings.timeout)
     result = {"rounds": [asdict(row) for row in rounds.rows], **rounds.finish(grid)}
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,6 +214,29 @@ class Rounds(Strategy):
         self._save()
         return self._schema.pack(self.tensors), None
 
+    def start_securely(self, grid: Grid, *, num_rounds: int) -> None:
+        """Rounds of which the mean of the updates is opened, and nothing else."""
+        for _ in range(num_rounds):
+            number, self._began, self._asked = self.done + 1, perf_counter(), self._wait(grid)
+            base_N = self._schema.flat(self.tensors)
+            given: dict[str, Any] = {"facts": self._facts(number), "nodes": self._asked, "number": number}
+            try:
+                mean_N, results = secure_mean(grid, base_N, **given, timeout=self._settings.timeout)
+                found = self._schema.split((base_N + mean_N).astype(np.float32))
+                moved = self._schema.check_update(found, self.tensors)
+            except (HaltedError, RefusedError) as error:
+                raise TooFewSitesError(f"round {number}: {error}; it goes on after round {self.done}") from None
+            for node, metrics in results:
+                self._site_of[node] = str(metrics["site"])
+                row = self._row(number, self._site_of[node], "used", update_norm=moved, **reported_of(metrics))
+                self.rows.append(row)
+            lost = [node for node in self._asked if node not in dict(results)]
+            self.rows += [self._row(number, self._name(node), "absent", "not in the sum") for node in lost]
+            if len(results) < self._settings.min_sites:
+                raise TooFewSitesError(f"round {number}: {len(results)} sites in the sum; it goes on after {self.done}")
+            self.tensors, self.done = found, number
+            self._save()
+
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
@@ -255,14 +281,17 @@ class Rounds(Strategy):
         return nodes
 
     def _messages(self, kind: str, number: int) -> list[Message]:
-        tensors = self._schema.pack(self.tensors)
-        facts: dict[str, str | int | float | bool] = {
+        tensors, facts = self._schema.pack(self.tensors), self._facts(number)
+        return [task_message(kind, node, tensors=tensors, facts=facts) for node in self._asked]
+
+    def _facts(self, number: int) -> dict[str, str | int | float | bool]:
+        """What a site is told of a round."""
+        return {
             "round": number,
             "schema": self._schema.digest,
             "digest": digest(self.tensors),
             "run": self._file.run.name,
         }
-        return [task_message(kind, node, tensors=tensors, facts=facts) for node in self._asked]
 
     def _sorted_out(
         self, number: int, replies: list[Message]

@@ -85,7 +85,23 @@ class Schema:
             raise RefusedError(f"{STATE}: {described}, declared {wanted}")
         if len(given.data) != self.n_bytes:
             raise RefusedError(f"{STATE}: {len(given.data)} bytes, declared {self.n_bytes}")
-        values, at, tensors = np.frombuffer(given.data, dtype="<f4"), 0, Tensors()
+        return self.split(np.frombuffer(given.data, dtype="<f4"))
+
+    def flat(self, tensors: Mapping[str, Array]) -> Array:
+        """All tensors one after the other, (N,)."""
+        return np.concatenate([tensors[name].ravel() for name in self.shapes])
+
+    def split(self, values: Array) -> Tensors:
+        """Back from `flat`.
+
+        Raises
+        ------
+        RefusedError
+            If their number is another one, or one is not finite.
+        """
+        if values.shape != (self.n_bytes // 4,):
+            raise RefusedError(f"{STATE}: {values.shape} values, declared {self.n_bytes // 4}")
+        at, tensors = 0, Tensors()
         for name, shape in self.shapes.items():
             size = int(np.prod(shape))
             tensors[name] = values[at : at + size].reshape(shape).astype(np.float32)
