@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -69,6 +70,59 @@ def where(
         name = (yaml.safe_load(file.read_text()).get("study") or {}).get("name", name)
     report = Path("results") / name / "report.html"
     typer.echo(f"Report: {report}" if report.exists() else f"No report yet: {report}; run snakemake first")
+
+
+@app.command()
+def site_key(
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; nothing in it is overwritten.")],
+    site: Annotated[str, typer.Argument(help="Name of the site.")],
+) -> None:
+    """Make the key that a site proves itself with in a federation; the .pub file goes to the server.
+
+    Example: neuroloom site-key keys north
+    """
+    from neuroloom.federated.credentials import make_site_key
+    from neuroloom.schema import ConfigError
+
+    try:
+        key = make_site_key(folder, site)
+    except ConfigError as error:
+        typer.echo(f"FAILED       {error}", err=True)
+        sys.exit(1)
+    typer.echo(f"Stays here: {key.private}")
+    typer.echo(f"For the server: {key.public}")
+
+
+@app.command()
+def join(
+    site_file: Annotated[Path, typer.Argument(help="What this site gives (docs/federation.md).")],
+    server: Annotated[str, typer.Option(help="host:port of the server's gateway.")],
+    authority: Annotated[Path, typer.Option(help="Certificate that the server is trusted by.")],
+    key: Annotated[Path, typer.Option(help="Private key of this site.")],
+    home: Annotated[Path, typer.Option(help="Where Flower keeps its files.")] = Path("flower"),
+) -> None:
+    """Take part in a federation until it is ended: run the app that is installed here on this site's own recordings.
+
+    Example: neuroloom join north.json --server server.example.org:9092 --authority authority.crt --key keys/north.key
+    """
+    import os
+
+    from neuroloom.federated.processes import OFFLINE
+    from neuroloom.federated.site import read_site_file
+    from neuroloom.schema import ConfigError
+
+    try:
+        read_site_file(site_file)
+        for path in (authority, key):
+            if not path.exists():
+                raise ConfigError(f"{path}: there is no such file; docs/federation.md says where it comes from")
+    except ConfigError as error:
+        typer.echo(f"FAILED       {error}", err=True)
+        sys.exit(1)
+    words = [sys.executable, "-m", "neuroloom.federated.node", "neuroloom.federated.client:app"]
+    words += ["--superlink", server, "--root-certificates", str(authority), "--auth-supernode-private-key", str(key)]
+    words += ["--node-config", f"site-file={json.dumps(str(site_file.resolve()))}"]
+    os.execve(sys.executable, words, {**os.environ, **OFFLINE, "FLWR_HOME": str(home.resolve())})  # noqa: S606
 
 
 @app.command()
