@@ -44,7 +44,7 @@ class TaskConfig(Frozen):
     window: float = Field(4.0, gt=0, description="Length of a window, s.")
     offset: float = Field(0.0, ge=0, description="From the start of an event to its first window, s.")
     max_windows: int = Field(0, ge=0, description="Windows of one recording at most; 0 takes all.")
-    split: Literal["subject", "session", "run"] = Field(
+    split: Literal["subject", "site", "session", "run"] = Field(
         "subject", description="What is kept apart; sessions and runs are of people known from training."
     )
 
@@ -55,6 +55,12 @@ class TaskConfig(Frozen):
         if self.classes and len(self.classes) < 2:
             raise ValueError("one class is no question; name two or more, or none for numbers")
         return self
+
+
+    @property
+    def within(self) -> bool:
+        """Whether people of the test are known from training."""
+        return self.split in ("session", "run")
 
 
 class BudgetConfig(Frozen):

@@ -70,7 +70,7 @@ class Question:
     @property
     def within(self) -> bool:
         """Whether people of the test are known from training."""
-        return self.task.split != "subject"
+        return self.task.within
 
     @property
     def budget(self) -> Budget:
@@ -248,7 +248,7 @@ def ask(
     seen = {participant_of(row): False for row in tested}
     if card_file is not None:
         # a task within people is of people known by its nature, and its rows are marked
-        allowed = config.allow_seen_subjects or task.split != "subject"
+        allowed = config.allow_seen_subjects or task.within
         card, name = read_card(card_file.parent), str(card_file)
         seen = check_contamination(card, tested, allow_seen_subjects=allowed, file=name)
     return Question(task, config, windows, split, seed, names, seen)

@@ -18,6 +18,7 @@ from neuroloom.evaluation.splits import (
     few_shot,
     participant_of,
     site_of,
+    split_site,
     split_within,
     window_parts,
 )
@@ -27,6 +28,7 @@ from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.segments import Preparation, Segments
 
 logger = logging.getLogger(__name__)
+VALIDATION_FOLDS = 4  # of the people of the other sites, of which one validates where a site is left out
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,17 @@ def _as_numbers(label_N: Array, row: RecordingRow, column: str) -> Array:
 
 
 def split_of_task(task: TaskConfig, windows: TaskWindows, split: Split, fold: int) -> Split:
-    """The split of a task: that of the study, or sessions or runs of the same people where the task says so."""
+    """The split of a task: that of the study, or sites, or sessions or runs of people, where the task says so."""
     if task.split == "subject":
         return split
+    if task.split == "site":
+        sites = sorted({site_of(row) for row in windows.rows})
+        if len(sites) < 2 or fold >= len(sites):
+            raise ConfigError(
+                f"fold {fold}: the task has {len(sites)} sites, of which each is left out in turn, in folds from 0; ask "
+                "more sites, or fewer folds (split.folds)"
+            )
+        return split_site(list(windows.rows), site=sites[fold], n_folds=VALIDATION_FOLDS)
     return split_within(list(windows.rows), by=task.split, fold=fold)
 
 

@@ -159,7 +159,7 @@ def _title(means: pd.DataFrame) -> str:
     """Task, number of people and windows, and what is kept apart where it is not people."""
     first = means.sort_values("n_participants").iloc[-1]
     split = max(means["split"].astype(str))
-    known = f", other {split}s of known people" if split not in ("subject", "") else ""
+    known = f", other {split}s of known people" if split in ("session", "run") else ""
     counts = f"n = {first['n_participants']:.0f} people, {first['n_windows']:.0f} windows"
     return f"{first['task']}\n{counts if first['n_participants'] else 'nobody was tested'}{known}"
 

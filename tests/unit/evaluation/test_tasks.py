@@ -110,6 +110,21 @@ def test_parts_follow_people_or_runs(recording: Recording, tmp_path: Path) -> No
     assert (parts_of(windows, [3] * 9, runs) == np.tile(np.repeat(["test", "validation", "train"], 3), 3)).all()
 
 
+def test_a_site_is_left_out_in_each_fold(recording: Recording, tmp_path: Path) -> None:
+    rows = [row(f"{site}{at}").model_copy(update={"site": site}) for site in ("ab", "cd", "ef") for at in range(4)]
+    manifests = {one.recording: written(tmp_path, one, recording, events=HANDS) for one in rows}
+    task = TaskConfig(classes=CLASSES, window=2.0, split="site")
+    assert not task.within
+    windows = find_windows(task, rows, manifests)
+    study = split_subjects(rows, n_folds=3, fold=0)
+    for fold, site in enumerate(("ab", "cd", "ef")):
+        split = split_of_task(task, windows, study, fold)
+        assert split.test == tuple(one.recording for one in rows if one.site == site)
+        assert {len(split.people(part)) for part in ("train", "validation")} == {6, 2}
+    with pytest.raises(ConfigError, match="fold 3: the task has 3 sites"):
+        split_of_task(task, windows, study, 3)
+
+
 def test_few_people_of_the_windows_are_kept(recording: Recording, tmp_path: Path, rng: np.random.Generator) -> None:
     rows = [row(f"{subject:02d}") for subject in range(9)] + [row(name) for name in ("20", "21", "22")]
     manifests = {one.recording: written(tmp_path, one, recording, events=HANDS) for one in rows[:9]}
