@@ -2,6 +2,8 @@
 
 FEDERATED = CONFIG.federate.use
 FEDERATION = f"{RESULTS}/federate/fold-{{fold}}"
+FEDERATION_KINDS = ["scores", "subjects", "rounds", "attacks"]
+FEDERATION_FILES = {kind: f"{FEDERATION}/{{strategy}}.{kind}.parquet" for kind in FEDERATION_KINDS}
 FEDERATION_TABLES = [
     "federation",
     "federation_summary",
@@ -135,6 +137,4 @@ def get_model_of_strategy(wildcards):
 
 def get_federations(wildcards):
     """Tables of all arms and folds."""
-    kinds = ["scores", "subjects", "rounds", "attacks"]
-    template = f"{FEDERATION}/{{strategy}}.{{kind}}.parquet"
-    return expand(template, strategy=FEDERATED, fold=CONFIG.split.folds, kind=kinds)
+    return expand(list(FEDERATION_FILES.values()), strategy=FEDERATED, fold=CONFIG.split.folds)

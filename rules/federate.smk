@@ -5,10 +5,7 @@ rule federate:
         model=get_model_of_strategy,
         manifests=get_federated_manifests,
     output:
-        scores=f"{FEDERATION}/{{strategy}}.scores.parquet",
-        subjects=f"{FEDERATION}/{{strategy}}.subjects.parquet",
-        rounds=f"{FEDERATION}/{{strategy}}.rounds.parquet",
-        attacks=f"{FEDERATION}/{{strategy}}.attacks.parquet",
+        **FEDERATION_FILES,
     log:
         f"{LOGS}/federate/{{strategy}}-fold-{{fold}}.log",
     benchmark:

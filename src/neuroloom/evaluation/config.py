@@ -56,7 +56,6 @@ class TaskConfig(Frozen):
             raise ValueError("one class is no question; name two or more, or none for numbers")
         return self
 
-
     @property
     def within(self) -> bool:
         """Whether people of the test are known from training."""

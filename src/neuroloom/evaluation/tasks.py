@@ -171,8 +171,8 @@ def split_of_task(task: TaskConfig, windows: TaskWindows, split: Split, fold: in
         sites = sorted({site_of(row) for row in windows.rows})
         if len(sites) < 2 or fold >= len(sites):
             raise ConfigError(
-                f"fold {fold}: the task has {len(sites)} sites, of which each is left out in turn, in folds from 0; ask "
-                "more sites, or fewer folds (split.folds)"
+                f"fold {fold}: the task has {len(sites)} sites, of which each is left out in turn, in folds from 0; "
+                "ask more sites, or fewer folds (split.folds)"
             )
         return split_site(list(windows.rows), site=sites[fold], n_folds=VALIDATION_FOLDS)
     return split_within(list(windows.rows), by=task.split, fold=fold)

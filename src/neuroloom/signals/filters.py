@@ -17,6 +17,8 @@ from neuroloom.records import Array, Signal
 LINE_CANDIDATES = (50.0, 60.0)
 NOTCH_REACH = 1.0  # Hz from the line to where the notch ends
 NOTCH_TRANSITION = 0.5  # Hz of that are transition, so that a line that wanders by half a hertz is still stopped
+HALF_KERNEL = 32  # samples, of interpolation
+KAISER_BETA = 7.9  # 80 dB
 
 
 def design_kernel(sfreq: float, *, l_freq: float, h_freq: float, notch_freqs: tuple[float, ...] = ()) -> Array:
@@ -178,3 +180,26 @@ def detect_line_freq(freqs_F: Array, psd_CF: Array, *, threshold_db: float = 6.0
     ratios = {freq: line_ratio(freqs_F, psd_CF, freq) for freq in LINE_CANDIDATES if freq < freqs_F[-1] - 1.0}
     best = max(ratios, key=lambda freq: ratios[freq], default=None)
     return best if best is not None and ratios[best] >= threshold_db else None
+
+
+def interpolate_at(signal_CT: Array, position_J: Array) -> Array:
+    """A band-limited signal between its samples, (C, J), by a Kaiser-windowed sinc.
+
+    Parameters
+    ----------
+    signal_CT : array
+    position_J : array
+        Samples; `HALF_KERNEL` of the signal must lie on either side.
+    """
+    from scipy.sparse import csr_array
+
+    base_J = np.floor(position_J).astype(int)
+    tap_N = np.arange(1 - HALF_KERNEL, HALF_KERNEL + 1)
+    apart_JN = (position_J - base_J)[:, None] - tap_N
+    window_JN = np.i0(KAISER_BETA * np.sqrt(np.clip(1 - (apart_JN / HALF_KERNEL) ** 2, 0, 1)))
+    weight_JN = np.sinc(apart_JN) * window_JN
+    weight_JN /= weight_JN.sum(axis=1, keepdims=True)
+    starts = np.arange(len(base_J) + 1) * len(tap_N)
+    index = (base_J[:, None] + tap_N).ravel()
+    matrix = csr_array((weight_JN.ravel(), index, starts), shape=(len(base_J), signal_CT.shape[1]))
+    return np.ascontiguousarray((matrix @ np.ascontiguousarray(signal_CT.T)).T)

@@ -19,13 +19,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from neuroloom.records import Array
+from neuroloom.signals.filters import HALF_KERNEL, interpolate_at
 from neuroloom.signals.residue import N_WAVEFORMS, ResidueBasis, fit_residue
 from neuroloom.signals.triggers import MIN_VOLUMES
 
 WINDOW = 100  # volumes; components follow the head, so that an average may be long
 WINDOW_VALUES, FEWEST_IN_WINDOW = 30_000_000, 25  # samples of all channels (120 MB), volumes
-HALF_KERNEL = 32  # samples
-KAISER_BETA = 7.9  # 80 dB
 CHANCE = 2.0  # power of a harmonic of the average that is left in, against what chance alone would make
 CLOCK_VOLUMES, CLOCK_CHANNELS, CLOCK_ROUNDS = 40, 8, 5
 MAX_JITTER = 0.25  # samples; volumes that scatter more than this around a regular clock have no artefact to go by
@@ -302,29 +301,6 @@ def _kept(kept: OrderedDict[int, Found], volume: int, make: Callable[[int], Foun
     if len(kept) > capacity:
         kept.popitem(last=False)
     return kept[volume]
-
-
-def interpolate_at(signal_CT: Array, position_J: Array) -> Array:
-    """A band-limited signal between its samples, (C, J), by a Kaiser-windowed sinc.
-
-    Parameters
-    ----------
-    signal_CT : array
-    position_J : array
-        Samples; `HALF_KERNEL` of the signal must lie on either side.
-    """
-    from scipy.sparse import csr_array
-
-    base_J = np.floor(position_J).astype(int)
-    tap_N = np.arange(1 - HALF_KERNEL, HALF_KERNEL + 1)
-    apart_JN = (position_J - base_J)[:, None] - tap_N
-    window_JN = np.i0(KAISER_BETA * np.sqrt(np.clip(1 - (apart_JN / HALF_KERNEL) ** 2, 0, 1)))
-    weight_JN = np.sinc(apart_JN) * window_JN
-    weight_JN /= weight_JN.sum(axis=1, keepdims=True)
-    starts = np.arange(len(base_J) + 1) * len(tap_N)
-    index = (base_J[:, None] + tap_N).ravel()
-    matrix = csr_array((weight_JN.ravel(), index, starts), shape=(len(base_J), signal_CT.shape[1]))
-    return np.ascontiguousarray((matrix @ np.ascontiguousarray(signal_CT.T)).T)
 
 
 class GradientCleaned:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from neuroloom.signals.gradient import EDGE, HALF_KERNEL, GradientCleaned, GradientModel, fit_gradient, interpolate_at
+from neuroloom.signals.filters import HALF_KERNEL, interpolate_at
+from neuroloom.signals.gradient import EDGE, GradientCleaned, GradientModel, fit_gradient
 from neuroloom.study.scanner import ScannerTruth, plant_scanner
 from neuroloom.study.sensors import eeg_sensors
 
