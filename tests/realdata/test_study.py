@@ -32,6 +32,14 @@ def study(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
             "n_permutations": 20,
             "audits": False,
         },
+        "federate": {
+            "use": ["local", "fedbn", "fleeg"],
+            "rounds": 1,
+            "local_epochs": 1,
+            "n_seeds": 1,
+            "n_permutations": 20,
+            "attacks": False,
+        },
         "tokenize": {"tokenizers": few, "max_segments": 2, "n_permutations": 20},
     }
     overlay.write_text(yaml.safe_dump(values))
@@ -107,3 +115,13 @@ def test_every_device_has_tokens_of_both_kinds_or_a_reason(study: Path) -> None:
                 assert codes.size
                 sizes = artifact.attrs["codebook_sizes"]
                 assert all((codes[..., level] < size).any() for level, size in enumerate(sizes))
+
+
+def test_three_devices_are_federated(study: Path) -> None:
+    """19 electrodes at 500 Hz, 64 at 160 and 15 at 125, and who was told apart from whom."""
+    scores = pd.read_parquet(study / "tables/federation.parquet").query("metric == 'balanced_accuracy'")
+    assert set(scores["site"]) == {"all", "eegmat/eegmat", "eegmmidb/eegmmidb", "openbci/openbci"}
+    assert set(scores["strategy"]) == {"local", "fedbn", "fleeg"}
+    assert scores["score"].between(0, 1).all()
+    within = scores["note"].str.contains("within subjects")
+    assert set(scores.loc[within, "site"]) == {"all", "eegmmidb/eegmmidb"}  # one person, whose runs are kept apart

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from neuroloom.federated.client import forget
 from neuroloom.federated.control import run_app
 from neuroloom.federated.deploying import APP, deployed
 from neuroloom.federated.deployment import federation as started
-from neuroloom.federated.processes import FederationError
+from neuroloom.federated.processes import FederationError, stop
 from neuroloom.federated.server import STATE, last_state, serve
 from neuroloom.federated.wire import digest
 
@@ -100,7 +98,7 @@ def test_a_killed_server_goes_on_and_a_site_joins_late(set_up: Callable[..., Any
         limit = time.monotonic() + 90
         while done(setup) < 2 and time.monotonic() < limit:
             time.sleep(0.05)
-        os.killpg(parts.superlink.process.pid, signal.SIGKILL)
+        stop(parts.superlink, grace=0)  # kill -9 of it and of all that it started
         thread.join(60)
     assert lost
     before = done(setup)

@@ -47,7 +47,7 @@ def test_every_store_opens_in_xarray_with_labels(smoke: Path) -> None:
 
 
 def test_provenance_leads_back_to_the_source_files(smoke: Path) -> None:
-    (path,) = smoke.glob("results/smoke/preprocess/smoke_north_*_eeg.manifest.json")
+    (path,) = smoke.glob("results/smoke/preprocess/smoke_north_sub-01_*_eeg.manifest.json")
     cleaned = open_artifact(path)
     ingested = open_artifact(smoke / "results/smoke/ingest" / path.name)
     assert cleaned.attrs["upstream"] == {"ingest": ingested.digest}

@@ -31,6 +31,7 @@ from neuroloom.federated.rounds import SiteRound
 from neuroloom.federated.server import ServerFile, TooFewSitesError, last_state, serve
 from neuroloom.federated.site import Run, SiteFile, open_sites, split_parts
 from neuroloom.federated.training import SiteTraining
+from neuroloom.models.base import load_model
 from neuroloom.provenance import child_rng
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.schema import ConfigError
@@ -110,10 +111,10 @@ class Arm:
 
     def _by_run(self, own: Sequence[RecordingRow]) -> dict[str, str]:
         """Runs of the same people kept apart; a run without one of the classes can be trained on, not judged by."""
-        windows = find_windows(self.task, own, self.manifests)
-        labelled = zip(windows.rows, windows.labels, strict=True)
-        full = [row for row, label_N in labelled if len(set(label_N)) == len(self.task.classes)]
         try:
+            windows = find_windows(self.task, own, self.manifests)
+            labelled = zip(windows.rows, windows.labels, strict=True)
+            full = [row for row, label_N in labelled if len(set(label_N)) == len(self.task.classes)]
             parts = split_parts(split_within(full, by="run", fold=self.fold))
         except ConfigError:
             parts = {}
@@ -210,8 +211,13 @@ def compare(
     asked = tuple(row for row in rows if row.recording in manifests)
     split = from_json(split_file.read_text(), file=str(split_file), rows=rows)
     arm = Arm(name, config, task, asked, manifests, split, model, folder, ledgers, fold, seed)
-    facts = {"strategy": name, "kind": arm.strategy.kind, "network": arm.strategy.network, "fold": fold}
-    seen, note = _met(arm)
+    facts: dict[str, Any] = {"strategy": name, "kind": arm.strategy.kind, "network": arm.strategy.network, "fold": fold}
+    try:
+        seen, note = _met(arm)
+    except (ConfigError, UnusableRecording) as error:
+        logger.warning("%s is left out: %s", name, error)
+        nothing = {table: pd.DataFrame() for table in TABLES}
+        return {**nothing, "scores": _missing(POOLED, str(error)).assign(**facts, seed=0)}
     settings = [name, config.model_dump(mode="json"), task.model_dump(mode="json"), fold, seed]
     with run_folder(folder, settings) as state:  # a job that was killed goes on with the sites and rounds it has
         tables = _all_repetitions(replace(arm, folder=state), facts, seen, note)
@@ -336,6 +342,7 @@ def _met(arm: Arm) -> tuple[dict[str, bool], str]:
     test = [row for row in arm.rows if part_of.get(row.recording) == "test"]
     if arm.model is None:
         return {participant_of(row): False for row in test}, "starts untrained"
+    load_model(arm.model)  # one that there was nothing to train on says so
     card, file = read_card(arm.model), str(arm.model / CARD)
     seen = check_contamination(card, test, allow_seen_subjects=arm.config.allow_seen_subjects, file=file)
     train = [row for row in arm.rows if part_of.get(row.recording) == "train"]

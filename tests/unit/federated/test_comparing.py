@@ -21,7 +21,9 @@ from neuroloom.federated.config import StrategyConfig
 from neuroloom.federated.network import state_of
 from neuroloom.federated.site import open_site, read_site_file
 from neuroloom.federated.tables import collect_federation
+from neuroloom.quarantine import UnusableRecording
 from neuroloom.schema import ConfigError
+from neuroloom.tokenizers.fitting import write_unfitted
 from neuroloom.training.checkpoint import write_card
 
 ARMS = {
@@ -132,6 +134,15 @@ def test_people_that_pretraining_has_seen_stop_the_run_or_mark_the_rows(federati
     marked = compared(planted, tmp_path, "fedavg", allow_seen_subjects=True, attacks=False)
     assert marked["scores"]["seen"].all()
     assert marked["scores"]["note"].str.contains("pretraining has seen 3 of 3 people of the training parts").all()
+
+
+def test_a_model_that_there_was_nothing_to_train_on_is_a_row_with_the_reason(federation: Study, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    write_unfitted(model, UnusableRecording("the training corpus", "no recording is left", "see the quarantine table"))
+    tables = compared(replace(federation, model=model), tmp_path, "fedavg")
+    assert tables["scores"]["score"].isna().all()
+    assert "no recording is left" in tables["scores"]["note"].iloc[0]
 
 
 def test_shuffled_labels_score_at_chance(set_up: Callable[..., Any], rng: np.random.Generator) -> None:
