@@ -14,7 +14,7 @@ import pytest
 from tests.federation import SETTINGS, TASK, Study, fresh
 
 from neuroloom.evaluation.contamination import ContaminationError, seen_subjects
-from neuroloom.evaluation.splits import to_json
+from neuroloom.evaluation.splits import split_subjects, to_json
 from neuroloom.federated.client import site_training
 from neuroloom.federated.comparing import compare
 from neuroloom.federated.config import StrategyConfig
@@ -134,6 +134,27 @@ def test_people_that_pretraining_has_seen_stop_the_run_or_mark_the_rows(federati
     marked = compared(planted, tmp_path, "fedavg", allow_seen_subjects=True, attacks=False)
     assert marked["scores"]["seen"].all()
     assert marked["scores"]["note"].str.contains("pretraining has seen 3 of 3 people of the training parts").all()
+
+
+def test_a_person_whose_runs_are_kept_apart_is_known_by_nature_and_marked(federation: Study, tmp_path: Path) -> None:
+    """West is one person with three runs, whom pretraining has seen: marked, where anybody else stops the run."""
+    rows, manifests = [], dict(federation.manifests)
+    for at, row in enumerate(federation.rows):
+        one = row.model_copy(update={"subject": "w0", "run": str(at)}) if row.site == "west" else row
+        manifests[one.recording] = manifests[row.recording]
+        rows.append(one)
+    split = split_subjects([row for row in rows if row.site != "west"], n_folds=3, fold=0)
+    (tmp_path / "split.json").write_text(to_json(split))
+    model = tmp_path / "model"
+    shutil.copytree(federation.model, model)
+    seen = seen_subjects([row for row in rows if row.site == "west" or row.recording in split.train], salt="s")
+    write_card(model, {"architecture": "reve", "salt": "s", "seen_subjects": seen})
+    study = Study(tuple(rows), manifests, split, tmp_path / "split.json", model)
+    scores = compared(study, tmp_path, "fedavg", attacks=False)["scores"].set_index("site")
+    assert scores.loc[["s/west", "all"], "seen"].all()
+    assert not scores.loc[["s/north", "s/south"], "seen"].any()
+    within = scores["note"].str.contains("within subjects")
+    assert set(scores.index[within]) == {"s/west", "all"}
 
 
 def test_a_model_that_there_was_nothing_to_train_on_is_a_row_with_the_reason(federation: Study, tmp_path: Path) -> None:
