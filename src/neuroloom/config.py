@@ -107,6 +107,7 @@ class SimulateConfig(Frozen):
     )
     duration: float = Field(gt=20, description="Length of a recording, s.")
     n_parcels: int = Field(64, ge=8, description="Parcels that hold one source each; even.")
+    invisible_parcels: int = Field(0, ge=0, description="Parcels whose BOLD follows nothing that EEG could see.")
     voxel_mm: float = Field(4.0, ge=2, le=12, description="Voxel size of the BOLD, mm.")
     hrf_lag: float = Field(0.0, ge=-2, le=4, description="Extra lag of the haemodynamic response, s.")
     artefacts: ArtefactConfig = ArtefactConfig()

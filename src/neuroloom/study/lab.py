@@ -41,6 +41,13 @@ class Lab:
         return template_parcels(self.config.n_parcels)
 
     @cached_property
+    def invisible(self) -> list[int]:
+        """Parcels whose BOLD has nothing to do with their field; the same in all people and at all sites."""
+        count = self.config.invisible_parcels
+        drawn = self.rng("invisible").choice(self.config.n_parcels, size=count, replace=False)
+        return [int(parcel) for parcel in np.sort(drawn)]
+
+    @cached_property
     def positions(self) -> Array:
         """Sources (P, 3), m in the head frame."""
         return source_positions(self.parcels.centroid_P3)
@@ -79,4 +86,5 @@ class Lab:
             sfreq=self.machine.sfreq,
             traits=traits,
             rng=self.rng(row.site, row.subject, row.task, occasion),
+            invisible=self.invisible,
         )

@@ -53,6 +53,10 @@ def simulated_rows(study: str, simulate: SimulateConfig) -> list[RecordingRow]:
         for name, site in simulate.sites.items()
         for problem in _site_problems(site, simulate)
     ]
+    if simulate.invisible_parcels > simulate.n_parcels // 2:
+        problems.append(
+            f"simulate.invisible_parcels: {simulate.invisible_parcels} of {simulate.n_parcels}; at most half of them"
+        )
     if simulate.n_parcels % 2:
         problems.append(
             f"simulate.n_parcels: {simulate.n_parcels} is odd, both hemispheres need as many; use an even one"
@@ -179,12 +183,14 @@ def _record_bold(row: RecordingRow, *, lab: Lab, traits: Traits, brain: Brain, f
         realigned=machine.derivatives,
         rng=lab.rng(row.recording),
     )
+    visible_P = ~np.isin(np.arange(config.n_parcels), lab.invisible)
     bids = folder / "bids"
     events = _since(brain.events, LEAD_S)
     write_scan(scan, row=row, bids=bids, grid=grid, events=events, t_r=t_r, slice_time_Z=slice_time_Z)
     if machine.derivatives:
         write_derivatives(scan, row=row, bids=bids, grid=grid)
-    arrays = {"drive": brain.drive_PG, "bold": bold_PV, "motion": scan.motion_V6}
+    arrays: dict[str, Any] = {"power": brain.power_BPG.astype(np.float32), "band": list(BANDS), "drive": brain.drive_PG}
+    arrays |= {"bold": bold_PV, "motion": scan.motion_V6, "visible": visible_P}
     attrs = {"sfreq": GRID_RATE, "t_r": t_r, "hrf_lag": config.hrf_lag, "snr": snr, "bold_start": LEAD_S}
     write_truth(folder, row.recording, parcels=lab.parcels, arrays=arrays, attrs=attrs)
     weights = zip(BANDS, traits.bold_weights, strict=True)
@@ -192,6 +198,7 @@ def _record_bold(row: RecordingRow, *, lab: Lab, traits: Traits, brain: Brain, f
     return [
         *(Fact(f"bold_weight_{band}", value=weight) for band, weight in weights),
         *(Fact("motion", onset=at * t_r, value=float(moved_V[at]), unit="mm") for at in np.flatnonzero(moved_V > 0)),
+        *(Fact("invisible", channel=lab.parcels.names[at]) for at in lab.invisible),
         Fact("drift", value=DRIFT_SHARE),
         Fact("hrf_lag", value=config.hrf_lag, unit="s"),
         Fact("snr", value=snr),

@@ -6,6 +6,7 @@ parcel is known exactly; it is what the haemodynamic response is later convolved
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,13 +67,16 @@ class Brain:
     ----------
     source_PT : float32 array
         Dipole moment of each parcel, A·m.
+    power_BPG : array
+        Power of each of `BANDS` over its mean, less 1, at `GRID_RATE`.
     drive_PG : array
-        Weighted sum of relative band powers that the haemodynamic response acts on, at `GRID_RATE`.
+        Weighted sum of `power_BPG`, on which the haemodynamic response acts.
     events : Events
         The task.
     """
 
     source_PT: Array
+    power_BPG: Array
     drive_PG: Array
     events: Events
 
@@ -172,6 +176,7 @@ def simulate_brain(
     sfreq: float,
     traits: Traits,
     rng: np.random.Generator,
+    invisible: Sequence[int] = (),
 ) -> Brain:
     """Source time series of all parcels during a task.
 
@@ -187,6 +192,8 @@ def simulate_brain(
         The person.
     rng : np.random.Generator
         Of this recording.
+    invisible : sequence of int
+        Parcels whose BOLD follows nothing that makes a field: a slow course of its own, as strong as the others'.
     """
     events = task_events(task, duration, rng)
     grid_G = np.arange(int(np.ceil(duration * GRID_RATE)) + 2) / GRID_RATE
@@ -202,7 +209,11 @@ def simulate_brain(
         _add_rhythm(source_PT, amplitude_PG, centre_P, _WANDER_HZ[band], grid_G, time_T, rng)
     source_PT *= np.float32(traits.gain * _MOMENT * np.sqrt(64 / len(hand_P)))
     relative_BPG = power_BPG / power_BPG.mean(axis=2, keepdims=True) - 1
-    return Brain(source_PT, np.tensordot(traits.bold_weights, relative_BPG, axes=1), events)
+    drive_PG = np.tensordot(traits.bold_weights, relative_BPG, axes=1)
+    if len(invisible):
+        hidden_PG = coloured_noise(rng, len(invisible), len(grid_G), GRID_RATE, exponent=0.5, h_freq=0.1)
+        drive_PG[list(invisible)] = np.median(drive_PG.std(axis=1)) * hidden_PG
+    return Brain(source_PT, relative_BPG, drive_PG, events)
 
 
 def _add_rhythm(

@@ -26,9 +26,9 @@ class Fact:
     kind : str
         `dead`, `flat`, `noisy`, `loose`, `bridged`, `noise`, `drift`, `line`, `line_freq`, `blink`, `muscle`,
         `gradient`, `cardiac`, `heartbeat`, `volume`, `clock_drift`, `slice_rate`, `interference_<kind>`, `motion`,
-        `reference`, `snr`, `hrf_lag`, `alpha_peak`, `alpha_closed_gain`, `erd`, `bold_weight_<band>`.
+        `reference`, `snr`, `hrf_lag`, `alpha_peak`, `alpha_closed_gain`, `erd`, `bold_weight_<band>`, `invisible`.
     channel : str
-        10-05 name, empty where the fact is about the whole recording.
+        10-05 name, or that of a parcel; empty where the fact is about the whole recording.
     onset, duration : float
         s from the start of the recording, NaN where it lasts all the time.
     value : float

@@ -70,7 +70,8 @@ SITES: dict[str, dict[str, Any]] = {
     },
 }
 CONFIG = SimulateConfig.model_validate(
-    {"sites": SITES, "duration": 40, "voxel_mm": 8, "n_parcels": 32, "hrf_lag": 1.0, "artefacts": {"motion_mm": 0.2}}
+    {"sites": SITES, "duration": 40, "voxel_mm": 8, "n_parcels": 32, "invisible_parcels": 2, "hrf_lag": 1.0}
+    | {"artefacts": {"motion_mm": 0.2}}
 )
 ROWS = simulated_rows(STUDY, CONFIG)
 SENSOR_ROWS = [row for row in ROWS if row.modality != "bold"]
@@ -440,6 +441,10 @@ def test_truth_is_complete_and_whole(study: Path) -> None:
     common = {"alpha_peak", "erd", "dead", "flat", "noisy", "noise", "drift", "line", "line_freq", "snr"}
     assert common <= set(facts(study, ROWS[0], *common).kind)
     assert facts(study, BOLD_ROWS[0], "hrf_lag").value.item() == 1.0
+    hidden = {tuple(facts(study, row, "invisible").channel) for row in BOLD_ROWS}
+    found = truth(study, BOLD_ROWS[0])
+    assert hidden == {tuple(np.array(list(found.read("parcel")))[~found.read("visible").astype(bool)])}
+    assert len(*hidden) == 2
 
 
 def test_eeg_and_meg_of_one_person_are_different_recordings(study: Path) -> None:

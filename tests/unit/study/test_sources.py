@@ -101,6 +101,23 @@ def test_the_drive_is_the_weighted_band_power_of_the_source(centroid_P3: np.ndar
     assert np.corrcoef(power_G, brain.drive_PG[visual, : len(power_G)])[0, 1] < -0.9
 
 
+def test_an_invisible_parcel_has_a_field_and_a_bold_that_do_not_know_each_other(
+    centroid_P3: np.ndarray, traits: Traits
+) -> None:
+    given = {"centroid_P3": centroid_P3, "task": "imagery", "duration": 2000, "sfreq": 50, "traits": traits}
+    plain, hidden = (
+        simulate_brain(**given, rng=np.random.default_rng(3), invisible=parcels) for parcels in ((), (2, 11))
+    )
+    np.testing.assert_array_equal(hidden.source_PT, plain.source_PT)
+    np.testing.assert_array_equal(hidden.power_BPG, plain.power_BPG)
+    others = np.setdiff1d(np.arange(len(centroid_P3)), (2, 11))
+    np.testing.assert_array_equal(hidden.drive_PG[others], plain.drive_PG[others])
+    series_KG = np.concatenate([hidden.drive_PG[others], *hidden.power_BPG])
+    related = np.corrcoef(np.concatenate([hidden.drive_PG[[2, 11]], series_KG]))[:2, 2:]
+    assert np.abs(related).max() < 0.35  # of 0.1 Hz noise: some 200 independent values
+    assert np.abs(np.corrcoef(plain.drive_PG[[2, 11]], plain.drive_PG[others])[:2, 2:]).max() > 0.5
+
+
 def test_neighbours_and_mirrored_parcels_fluctuate_together(centroid_P3: np.ndarray, traits: Traits) -> None:
     brain = simulate_brain(
         centroid_P3=centroid_P3, task="imagery", duration=1000, sfreq=100, traits=traits, rng=np.random.default_rng(3)
