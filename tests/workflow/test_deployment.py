@@ -23,7 +23,7 @@ from flwr.cli.build import build_fab_from_disk
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
-from neuroloom.federated.control import Run, register_sites, run_app
+from neuroloom.federated.control import EndedRun, register_sites, run_app
 from neuroloom.federated.credentials import ServerCredentials, make_authority, make_site_key
 from neuroloom.federated.deployment import (
     CLIENT_APP,
@@ -142,7 +142,7 @@ class Sites:
 
     def run(
         self, name: str, *, rounds: int = 1, n_sites: int = 3, app: Path | None = None, timeout: float = 60.0
-    ) -> tuple[Run, dict[str, Any]]:
+    ) -> tuple[EndedRun, dict[str, Any]]:
         server_file = self.folder / f"{name}.json"
         server_file.write_text(json.dumps({"rounds": rounds, "n_sites": n_sites}))
         run = run_app(self.running.superlink, app or self.app, server_file=server_file, timeout=timeout)

@@ -41,13 +41,19 @@ class AttentiveHead(nn.Module):
 
     def __init__(self, mean_D: Tensor, sd_D: Tensor, *, n_outputs: int) -> None:
         super().__init__()
-        self.register_buffer("mean_D", mean_D.float())
-        # a feature that never changes in training says nothing, and would be blown up where it does later
-        self.register_buffer("scale_D", torch.where(sd_D > 0, 1 / sd_D.clamp_min(1e-12), 0.0).float())
         width = len(mean_D)
+        self.register_buffer("mean_D", torch.zeros(width))
+        self.register_buffer("scale_D", torch.ones(width))
+        self.standardise(mean_D, sd_D)
         self.query_D = nn.Parameter(torch.zeros(width))
         self.norm = nn.RMSNorm(width, eps=EPS)
         self.linear = nn.Linear(width, n_outputs)
+
+    def standardise(self, mean_D: Tensor, sd_D: Tensor) -> None:
+        """Read tokens in units of their SD from their mean, from here on."""
+        self.mean_D.copy_(mean_D)
+        # a feature that never changes in training says nothing, and would be blown up where it does later
+        self.scale_D.copy_(torch.where(sd_D > 0, 1 / sd_D.clamp_min(1e-12), 0.0))
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
         """Logits of the classes, or a value."""

@@ -79,17 +79,8 @@ class Question:
 
     def examples(self, *, sfreq: float | None, preparation: Preparation) -> Examples:
         """Labelled segments with the parts they belong to."""
-        segments, labels = self.windows.segments(sfreq=sfreq, preparation=preparation)
-        counts = [len(label_N) for label_N in labels]
-        people = [participant_of(row) for row in self.windows.rows]
-        return Examples(
-            corpus=segments,
-            recording_W=np.repeat(np.arange(len(segments)), counts),
-            segment_W=np.concatenate([np.arange(count) for count in counts]),
-            labels_W=np.concatenate(labels),
-            participants_W=np.repeat(people, counts),
-            parts_W=parts_of(self.windows, counts, self.split),
-        )
+        found = labelled_examples(self.windows, sfreq=sfreq, preparation=preparation)
+        return replace(found, parts_W=_parts(self, found, self.split))
 
     def trials(self) -> Iterator[tuple[float, int, Split]]:
         """Each share of the training people with each seed, and who is then trained on."""
@@ -97,6 +88,20 @@ class Question:
             for seed in range(self.config.n_seeds):
                 rng = child_rng(self.seed, f"few shot {self.names['task']} {self.names['fold']} {seed}")
                 yield share, seed, share_split(self.split, self.windows, share, rng)
+
+
+def labelled_examples(windows: TaskWindows, *, sfreq: float | None, preparation: Preparation) -> Examples:
+    """Segments of a task's windows with their labels and people, in no part yet."""
+    segments, labels = windows.segments(sfreq=sfreq, preparation=preparation)
+    counts = [len(label_N) for label_N in labels]
+    return Examples(
+        corpus=segments,
+        recording_W=np.repeat(np.arange(len(segments)), counts),
+        segment_W=np.concatenate([np.arange(count) for count in counts]),
+        labels_W=np.concatenate(labels),
+        participants_W=np.repeat([participant_of(row) for row in windows.rows], counts),
+        parts_W=np.full(sum(counts), ""),
+    )
 
 
 def judge_model(*, folder: Path, **asked: Any) -> Tables:

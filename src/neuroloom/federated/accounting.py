@@ -8,7 +8,6 @@ epsilon is a bound on what anyone can learn from what the site sent, and one of 
 from __future__ import annotations
 
 import fcntl
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pydantic import Field, ValidationError
 from neuroloom.manifest import ArtifactError
 from neuroloom.records import Array
 from neuroloom.schema import ConfigError, Frozen, describe_errors
+from neuroloom.training.checkpoint import sync
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,16 +235,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _write(path: Path, releases: Iterable[Release]) -> None:
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as stream:
-        stream.writelines(release.model_dump_json() + "\n" for release in releases)
-        stream.flush()
-        os.fsync(stream.fileno())
+    partial.write_text("".join(release.model_dump_json() + "\n" for release in releases))
+    sync(partial)
     partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # else the name could still be of the old file after a power cut
-    finally:
-        os.close(folder)
+    sync(path.parent)  # else the name could still be of the old file after a power cut
 
 
 def ledger_table(path: Path, *, delta: float) -> pd.DataFrame:

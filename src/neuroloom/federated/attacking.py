@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from neuroloom.evaluation.adaptation import Reader
 from neuroloom.evaluation.examples import AT_ONCE
-from neuroloom.evaluation.readout import ProbeSettings
+from neuroloom.evaluation.readout import DEFAULT_SETTINGS, ProbeSettings
 from neuroloom.federated.attacks import membership_inference, subject_identity
 from neuroloom.federated.fleeg import FleegNet
 from neuroloom.federated.training import SiteTraining
@@ -21,7 +22,7 @@ TRAINED, INITIAL = "after training", "before training"
 
 
 def attack_rows(
-    trainings: Sequence[SiteTraining], *, rng: np.random.Generator, settings: ProbeSettings | None = None
+    trainings: Sequence[SiteTraining], *, rng: np.random.Generator, settings: ProbeSettings = DEFAULT_SETTINGS
 ) -> pd.DataFrame:
     """Both attacks on the models of one arm; every site's people are attacked through the model that their site has.
 
@@ -32,7 +33,7 @@ def attack_rows(
     trainings : sequence of SiteTraining
         After their last round.
     rng : np.random.Generator
-    settings : ProbeSettings, optional
+    settings : ProbeSettings
         Of the read-out for identity.
 
     Returns
@@ -41,7 +42,6 @@ def attack_rows(
         Columns of `attacks.membership_inference` with `state` (after or before training) and `site` (`all` for
         membership, which one site has too few people for).
     """
-    settings = settings or ProbeSettings()
     after = [_seen_through(training) for training in trainings]
     for training in trainings:
         training.restart()
@@ -74,23 +74,29 @@ def _members(training: SiteTraining) -> Array:
 
 
 def _seen_through(training: SiteTraining) -> tuple[Array, Array]:
-    """Loss (W,) and features (W, D) of all windows, with the weights as they are."""
+    """Loss (W,) and features (W, D) of all windows, with the weights as they are; classes weigh the same here."""
     network, data = training.network.eval(), training.data
-    parts: list[Array] = []
+    losses: list[Array] = []
+    features: list[Array] = []
     windows: list[Array] = []
     for group in data.groups:
         for rows_N in np.array_split(np.arange(len(group.windows_N)), -(-len(group.windows_N) // AT_ONCE)):
-            with torch.no_grad():
-                parts.append(_features(network, group.rows(rows_N)).double().numpy())
             windows.append(group.windows_N[rows_N])
+            wanted_B = torch.from_numpy(data.target_W[windows[-1]])
+            with torch.no_grad():
+                features_BD, logits_BL = _read(network, group.rows(rows_N))
+                losses.append(functional.cross_entropy(logits_BL, wanted_B, reduction="none").double().numpy())
+            features.append(features_BD.double().numpy())
     order_W = np.argsort(np.concatenate(windows))
-    return training.losses(np.arange(len(data.target_W))), np.concatenate(parts)[order_W]
+    return np.concatenate(losses)[order_W], np.concatenate(features)[order_W]
 
 
-def _features(network: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Mean over the tokens, or over time, (N, D)."""
+def _read(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Mean over the tokens, or over time, (B, D), and logits (B, L)."""
     if isinstance(network, Reader):
-        return network.encoder(*inputs).mean(dim=1)
+        tokens_BND = network.encoder(*inputs)
+        return tokens_BND.mean(dim=1), network.head(tokens_BND)
     if isinstance(network, FleegNet):
-        return network.features(*inputs).mean(dim=-1)
-    raise TypeError(f"{type(network).__name__}: say in attacking._features what its features are")
+        found_BDT = network.features(*inputs)
+        return found_BDT.mean(dim=-1), network.classifier(found_BDT)[:, :, 0]
+    raise TypeError(f"{type(network).__name__}: say in attacking._read what its features are")

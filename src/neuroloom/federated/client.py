@@ -5,7 +5,6 @@ A SuperNode is told one thing, `site-file` in its node config (`site.SiteFile`),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
@@ -18,14 +17,14 @@ from flwr.clientapp import ClientApp
 
 from neuroloom.evaluation.probes import participant_scores
 from neuroloom.federated.config import FederateConfig, StrategyConfig
-from neuroloom.federated.network import shared_names, state_of
-from neuroloom.federated.secure import asked_securely, masked_if_asked, secure_reply
+from neuroloom.federated.secure import Facts, asked_securely, masked_if_asked, secure_reply
 from neuroloom.federated.site import Run, SiteData, SiteFile, open_site, read_site_file
 from neuroloom.federated.training import SiteTraining
-from neuroloom.federated.wire import ARRAYS, FACTS, WEIGHT, RefusedError, Schema, Tensors, digest, reply_message
+from neuroloom.federated.wire import ARRAYS, FACTS, WEIGHT, RefusedError, Tensors, digest, reply_message
 from neuroloom.records import Array
 
 PREDICTIONS = "predictions.parquet"  # stays at the site
+FACT_COLUMNS = ["site", "participant", "recording", "label"]  # of predictions; the others are classes
 KEPT = 64  # sites of one process, in a simulation
 app = ClientApp()
 
@@ -35,8 +34,8 @@ def train(message: Message, context: Context) -> Message:
     """A round: shared weights in, shared weights out."""
     before = perf_counter()
     file, training = _site(context)
-    schema, asked = _schema(training), asked_securely(message)
-    number, tensors = _received(message, training) if asked is None else _agreed(*asked, training)
+    schema, asked = training.schema, asked_securely(message)
+    number, tensors = _received(message, training, asked)
     update = training.round(number, tensors)
     metrics: dict[str, float | list[float]] = {
         WEIGHT: float(update.n_windows),
@@ -79,8 +78,7 @@ def _facts(
     number: int, tensors: Tensors, training: SiteTraining, file: SiteFile
 ) -> dict[str, str | int | float | bool]:
     """What a reply says of itself."""
-    schema = _schema(training).digest
-    return {"round": number, "base": digest(tensors), "schema": schema, "site": file.site}
+    return {"round": number, "base": digest(tensors), "schema": training.schema.digest, "site": file.site}
 
 
 def prediction_table(training: SiteTraining, proba_NL: Array) -> pd.DataFrame:
@@ -98,12 +96,12 @@ def prediction_table(training: SiteTraining, proba_NL: Array) -> pd.DataFrame:
     )
 
 
-def person_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:
+def person_table(table: pd.DataFrame) -> pd.DataFrame:
     """Balanced accuracy of each participant of predictions, as `participant_scores`."""
-    classes = np.array(table.columns[4:])
+    classes = np.array(table.columns.drop(FACT_COLUMNS))
     said = classes[table[list(classes)].to_numpy().argmax(axis=1)]
     known = table[["participant", "label"]].assign(predicted=said)
-    return participant_scores(known, task, True).drop(columns="target")
+    return participant_scores(known, "", True).drop(columns="target")
 
 
 def _site(context: Context) -> tuple[SiteFile, SiteTraining]:
@@ -163,30 +161,18 @@ def forget() -> None:
         kept.cache_clear()
 
 
-def _schema(training: SiteTraining) -> Schema:
-    names = shared_names(training.run.strategy, training.network)
-    return Schema({name: one.shape for name, one in state_of(training.network, names).items()})
+def _received(
+    message: Message, training: SiteTraining, asked: tuple[Array, Facts] | None = None
+) -> tuple[int, Tensors]:
+    """Round and shared weights of a message, or of what secure aggregation asked with it.
 
-
-def _received(message: Message, training: SiteTraining) -> tuple[int, Tensors]:
-    """Round and shared weights of a message; what the server sends is checked as the server checks a site."""
-    facts: Any = message.content.config_records[FACTS]
-    _same_schema(facts, training)
-    return _checked(facts, _schema(training).unpack(message.content.array_records[ARRAYS]), training)
-
-
-def _agreed(values: Array, facts: Mapping[str, Any], training: SiteTraining) -> tuple[int, Tensors]:
-    """The same of a message of secure aggregation."""
-    _same_schema(facts, training)
-    return _checked(facts, _schema(training).split(values), training)
-
-
-def _same_schema(facts: Mapping[str, Any], training: SiteTraining) -> None:
-    if facts["schema"] != (known := _schema(training).digest):
-        raise RefusedError(f"the server shares other tensors ({facts['schema']}) than this site ({known})")
-
-
-def _checked(facts: Mapping[str, Any], tensors: Tensors, training: SiteTraining) -> tuple[int, Tensors]:
+    What the server sends is checked as the server checks a site.
+    """
+    schema = training.schema
+    facts: Any = asked[1] if asked else message.content.config_records[FACTS]
+    if facts["schema"] != schema.digest:
+        raise RefusedError(f"the server shares other tensors ({facts['schema']}) than this site ({schema.digest})")
+    tensors = schema.split(asked[0]) if asked else schema.unpack(message.content.array_records[ARRAYS])
     if digest(tensors) != facts["digest"]:
         raise RefusedError("the shared weights are not those that the server named")
     if facts["run"] != training.run.name:

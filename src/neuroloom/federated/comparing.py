@@ -30,7 +30,8 @@ from neuroloom.federated.deploying import deployed
 from neuroloom.federated.grid import InProcessGrid
 from neuroloom.federated.rounds import SiteRound
 from neuroloom.federated.server import ServerFile, TooFewSitesError, last_state, serve
-from neuroloom.federated.site import Run, SiteFile, open_sites, split_parts
+from neuroloom.federated.site import Run, SiteFile, open_sites, site_label, split_parts, write_json
+from neuroloom.federated.tables import KINDS, POOLED
 from neuroloom.federated.training import SiteTraining
 from neuroloom.models.base import load_model
 from neuroloom.provenance import child_rng
@@ -39,9 +40,7 @@ from neuroloom.schema import ConfigError
 from neuroloom.training.checkpoint import CARD, read_card, run_folder
 
 logger = logging.getLogger(__name__)
-POOLED = "all"
 WITHIN = "within subjects: some participants of the test are known from training, in other runs"
-TABLES = ("scores", "subjects", "rounds", "attacks")
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class Arm:
         return of_part["test"] & of_part["train"]
 
     def _site_file(self, site: str, own: tuple[RecordingRow, ...], parts: Mapping[str, str], run: Run) -> SiteFile:
-        label = _label(site)
+        label = site_label(site)
         return SiteFile(
             site=site,
             run=run,
@@ -218,7 +217,7 @@ def compare(
         seen, note = _met(arm)
     except (ConfigError, UnusableRecording) as error:
         logger.warning("%s is left out: %s", name, error)
-        nothing = {table: pd.DataFrame() for table in TABLES}
+        nothing = {table: pd.DataFrame() for table in KINDS}
         return {**nothing, "scores": _missing(POOLED, str(error)).assign(**facts, seed=0)}
     settings = [name, config.model_dump(mode="json"), task.model_dump(mode="json"), fold, seed]
     with run_folder(folder, settings) as state:  # a job that was killed goes on with the sites and rounds it has
@@ -229,7 +228,7 @@ def compare(
 def _all_repetitions(
     arm: Arm, facts: Mapping[str, Any], seen: Mapping[str, bool], note: str
 ) -> dict[str, list[pd.DataFrame]]:
-    tables: dict[str, list[pd.DataFrame]] = {table: [] for table in TABLES}
+    tables: dict[str, list[pd.DataFrame]] = {table: [] for table in KINDS}
     for number in range(arm.config.n_seeds):
         rng = child_rng(arm.seed, f"federate/{arm.fold}/{arm.name}/{number}")
         known: dict[str, Any] = {**facts, "seed": number}
@@ -296,7 +295,7 @@ def _alone(training: SiteTraining) -> Outcome:
 def _federated(arm: Arm, run: Run, files: Sequence[SiteFile]) -> Outcome:
     """The rounds of Flower: all sites in this process, or each in processes of its own."""
     folder = arm.folder / run.name
-    paths = {file.site: _written(folder / f"{_label(file.site)}.json", file.model_dump_json()) for file in files}
+    paths = {file.site: write_json(folder / f"{site_label(file.site)}.json", file) for file in files}
     model = str(arm.model) if arm.model else None
     server = ServerFile(run=run, sites=tuple(paths), model=model, state=str(folder / "server"))
     trainings = [training_of(file) for file in files]
@@ -326,16 +325,6 @@ def _joined(found: Sequence[Outcome]) -> Outcome:
         predictions=pd.concat([one.predictions for one in found], ignore_index=True),
         trainings=[training for one in found for training in one.trainings],
     )
-
-
-def _label(site: str) -> str:
-    return site.replace("/", "-")
-
-
-def _written(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n")
-    return path
 
 
 def _met(arm: Arm) -> tuple[dict[str, bool], str]:

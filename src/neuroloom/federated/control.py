@@ -32,7 +32,7 @@ FINISHED = "finished"
 
 
 @dataclass(frozen=True)
-class Run:
+class EndedRun:
     """How a run ended.
 
     Attributes
@@ -91,7 +91,7 @@ def register_sites(superlink: Server, keys: Mapping[str, Path]) -> dict[str, int
     return nodes
 
 
-def run_app(superlink: Server, app: Path, *, server_file: Path, timeout: float = float("inf")) -> Run:
+def run_app(superlink: Server, app: Path, *, server_file: Path, timeout: float = float("inf")) -> EndedRun:
     """Run an app on the federation, and wait for its end.
 
     Parameters
@@ -120,7 +120,7 @@ def run_app(superlink: Server, app: Path, *, server_file: Path, timeout: float =
         _end(superlink, run_id)
         raise
     end = run.status
-    return Run(run_id, end.sub_status, end.details, _log(superlink, run_id), run.bytes_sent + run.bytes_recv)
+    return EndedRun(run_id, end.sub_status, end.details, _log(superlink, run_id), run.bytes_sent + run.bytes_recv)
 
 
 def _submit(superlink: Server, app: Path, config: Mapping[str, str]) -> int:

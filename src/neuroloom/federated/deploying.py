@@ -41,12 +41,11 @@ def deployed(folder: Path, site_files: Mapping[str, Path], server: ServerFile) -
         If a process does not start, or the run fails, with the end of the log; started again, it goes on.
     """
     from neuroloom.federated.server import RESULT
+    from neuroloom.federated.site import site_label, write_json
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "server-file.json"
-    path.write_text(server.model_dump_json() + "\n")
+    path = write_json(folder / "server-file.json", server)
     processes = Path(tempfile.mkdtemp(prefix="processes-", dir=folder))
-    with federation(processes, {site.replace("/", "-"): file for site, file in site_files.items()}) as parts:
+    with federation(processes, {site_label(site): file for site, file in site_files.items()}) as parts:
         run = run_app(parts.superlink, APP, server_file=path)
     if not run.completed:
         end = "\n".join(run.log.splitlines()[-LOG_LINES:])

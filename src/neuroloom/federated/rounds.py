@@ -57,13 +57,8 @@ def said(message: Message) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return facts, metrics
 
 
-def reported(message: Message) -> dict[str, Any]:
-    """What a site says of its round."""
-    return reported_of(said(message)[1])
-
-
-def reported_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of its metrics."""
+def reported(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What a site says of its round, as columns of the table."""
     names = {
         WEIGHT: "n_windows",
         "loss": "loss",

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from neuroloom.federated.network import build_network, shared_names, state_of
 from neuroloom.federated.prompt import PromptGrid
-from neuroloom.federated.rounds import SiteRound, reported, reported_of, said
+from neuroloom.federated.rounds import SiteRound, reported, said
 from neuroloom.federated.secure import HaltedError, secure_mean
 from neuroloom.federated.site import Run, read_json
 from neuroloom.federated.strategies import aggregation
@@ -32,7 +32,7 @@ from neuroloom.schema import ConfigError, Frozen
 
 logger = logging.getLogger(__name__)
 STATE, RESULT = "server.json", "result.json"
-MOMENTS = ("m_t", "v_t")  # of FedAdam, in Flower's names
+SHARED, MOMENTS = "shared", ("m_t", "v_t")  # parts of a stored state; those of FedAdam have Flower's names
 MAX_WINDOWS = 1e7  # that a site may say it has, as the weight of its update
 LOOK_S = 0.5  # between two looks whether enough sites are there
 app = ServerApp()
@@ -108,7 +108,7 @@ def serve(grid: Grid, file: ServerFile) -> dict[str, Any]:
         run.strategy, n_outputs=len(run.classes), seed=run.seed, window=run.task.window, model=model
     )
     initial = state_of(network, shared_names(run.strategy, network))
-    schema = Schema({name: one.shape for name, one in initial.items()}, max_update=run.settings.max_update)
+    schema = Schema.of(initial, max_update=run.settings.max_update)
     rounds = Rounds(aggregation(run.strategy), schema, file)
     tensors = rounds.resume(initial)
     left = run.settings.rounds - rounds.done
@@ -126,7 +126,12 @@ def last_state(file: ServerFile) -> Tensors:
     """The shared tensors after the last whole round of a run that was served."""
     folder = Path(file.state)
     stored = load_file(folder / json.loads((folder / STATE).read_text())["tensors"])
-    return {name.removeprefix("shared/"): one for name, one in stored.items() if name.startswith("shared/")}
+    return _part_of(stored, SHARED)
+
+
+def _part_of(stored: Tensors, part: str) -> Tensors:
+    """What stands under one name (the shared state, or a moment) in a file of `Rounds`."""
+    return {name.removeprefix(f"{part}/"): one for name, one in stored.items() if name.startswith(f"{part}/")}
 
 
 class Rounds(Strategy):
@@ -171,11 +176,10 @@ class Rounds(Strategy):
         if known["run"] != self._file.run.model_dump(mode="json"):
             raise ConfigError(f"{path}: the state of another run; give this run a folder of its own, or delete it")
         stored = load_file(self._folder / known["tensors"])
-        stored_tensors = last_state(self._file)
-        self.tensors = {name: stored_tensors[name] for name in initial}
+        shared = _part_of(stored, SHARED)
+        self.tensors = {name: shared[name] for name in initial}
         for moment in MOMENTS:
-            found = {name: stored[f"{moment}/{name}"] for name in initial if f"{moment}/{name}" in stored}
-            if found:
+            if found := _part_of(stored, moment):
                 setattr(self._inner, moment, found)
         self.done, self.rows = known["done"], [SiteRound(**row) for row in known["rows"]]
         logger.info("goes on after round %d of %d", self.done, self._settings.rounds)
@@ -208,16 +212,13 @@ class Rounds(Strategy):
         combined, _ = self._inner.aggregate_train(number, messages)
         if combined is None:
             raise TooFewSitesError(f"round {number}: Flower combined nothing from {len(good)} replies")
-        found = {name: combined[name].numpy() for name in self._schema.shapes}
-        self.tensors = {name: np.asarray(one, np.float32) for name, one in found.items()}
-        self.done = number
-        self._save()
+        self._save(number, {name: np.asarray(combined[name].numpy(), np.float32) for name in self._schema.shapes})
         return self._schema.pack(self.tensors), None
 
     def start_securely(self, grid: Grid, *, num_rounds: int) -> None:
         """Rounds of which the mean of the updates is opened, and nothing else."""
-        for _ in range(num_rounds):
-            number, self._began, self._asked = self.done + 1, perf_counter(), self._wait(grid)
+        for number in range(self.done + 1, self.done + num_rounds + 1):
+            self._began, self._asked = perf_counter(), self._wait(grid)
             base_N = self._schema.flat(self.tensors)
             given: dict[str, Any] = {"facts": self._facts(number), "nodes": self._asked, "number": number}
             try:
@@ -228,14 +229,12 @@ class Rounds(Strategy):
                 raise TooFewSitesError(f"round {number}: {error}; it goes on after round {self.done}") from None
             for node, metrics in results:
                 self._site_of[node] = str(metrics["site"])
-                row = self._row(number, self._site_of[node], "used", update_norm=moved, **reported_of(metrics))
-                self.rows.append(row)
+                self.rows.append(self._row(number, self._name(node), "used", update_norm=moved, **reported(metrics)))
             lost = [node for node in self._asked if node not in dict(results)]
             self.rows += [self._row(number, self._name(node), "absent", "not in the sum") for node in lost]
             if len(results) < self._settings.min_sites:
                 raise TooFewSitesError(f"round {number}: {len(results)} sites in the sum; it goes on after {self.done}")
-            self.tensors, self.done = found, number
-            self._save()
+            self._save(number, found)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -310,7 +309,7 @@ class Rounds(Strategy):
                 continue
             self._site_of[node] = site
             good.append((site, message, tensors))
-            rows.append(self._row(number, site, "used", update_norm=moved, **reported(message)))
+            rows.append(self._row(number, site, "used", update_norm=moved, **reported(said(message)[1])))
         answered = {message.metadata.src_node_id for message in replies}
         silent = [self._name(node) for node in self._asked if node not in answered]
         reason = f"no answer within {self._settings.timeout:g} s"
@@ -354,12 +353,12 @@ class Rounds(Strategy):
     def _name(self, node: int) -> str:
         return self._site_of.get(node, f"node {node}")
 
-    def _save(self) -> None:
-        """The state of this round, whole before it counts."""
+    def _save(self, number: int, found: Tensors) -> None:
+        """Take on the state after a round, and write it; it is whole before it counts."""
+        self.tensors, self.done = found, number
         self._folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"shared/{name}": one for name, one in self.tensors.items()}
-        for moment in MOMENTS:
-            tensors |= {f"{moment}/{name}": one for name, one in (getattr(self._inner, moment, None) or {}).items()}
+        parts = {SHARED: found, **{moment: getattr(self._inner, moment, None) or {} for moment in MOMENTS}}
+        tensors = {f"{part}/{name}": one for part, state in parts.items() for name, one in state.items()}
         name = f"round-{self.done:04d}.safetensors"
         save_file(tensors, self._folder / name)
         known = {

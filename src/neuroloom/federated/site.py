@@ -7,7 +7,7 @@ in it are of the machine that reads it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 from neuroloom.config import RecordingRow
 from neuroloom.evaluation.config import TaskConfig
 from neuroloom.evaluation.examples import Examples, Group, check_levels, encoder_inputs
-from neuroloom.evaluation.splits import PARTS, Split, participant_of
+from neuroloom.evaluation.judging import labelled_examples
+from neuroloom.evaluation.splits import PARTS, Split, site_of
 from neuroloom.evaluation.tasks import find_windows
 from neuroloom.federated.config import FLEEG, FederateConfig, StrategyConfig
 from neuroloom.models.base import load_model
@@ -99,7 +100,7 @@ def read_site_file(path: Path) -> SiteFile:
         Naming the file and what is wrong in it; a row of another site is.
     """
     found = read_json(path, SiteFile, "site")
-    if strangers := [row.recording for row in found.rows if f"{row.study}/{row.site}" != found.site]:
+    if strangers := [row.recording for row in found.rows if site_of(row) != found.site]:
         raise ConfigError(f"{path}: {strangers[0]} is not of {found.site}; a site is given its own recordings alone")
     return found
 
@@ -118,6 +119,18 @@ def read_json(path: Path, kind: type[File], what: str) -> File:
         raise ConfigError(f"{path}: no {what} file ({error}); name the one that was written for it") from None
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe_errors(error)}") from None
+
+
+def write_json(path: Path, content: Frozen) -> Path:
+    """Write what `read_json` reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content.model_dump_json() + "\n")
+    return path
+
+
+def site_label(site: str) -> str:
+    """A site (`study/site`) in names of files, folders and processes."""
+    return site.replace("/", "-")
 
 
 @dataclass(frozen=True)
@@ -175,19 +188,13 @@ def open_sites(files: Sequence[SiteFile]) -> SiteData:
     part_of = {name: part for file in files for name, part in file.parts.items()}
     windows = find_windows(first.run.task, rows, manifests)
     encoder = None if first.run.strategy.network == FLEEG else load_model(Path(first.model or ""))
-    segments, labels = windows.segments(
-        sfreq=None if encoder is None else encoder.sfreq, preparation="reve" if encoder is None else encoder.preparation
+    examples = labelled_examples(
+        windows,
+        sfreq=None if encoder is None else encoder.sfreq,
+        preparation="reve" if encoder is None else encoder.preparation,
     )
-    counts = [len(label_N) for label_N in labels]
-    names_W = np.repeat([row.recording for row in windows.rows], counts)
-    examples = Examples(
-        corpus=segments,
-        recording_W=np.repeat(np.arange(len(segments)), counts),
-        segment_W=np.concatenate([np.arange(count) for count in counts]),
-        labels_W=np.concatenate(labels),
-        participants_W=np.repeat([participant_of(row) for row in windows.rows], counts),
-        parts_W=np.array([part_of.get(name, "") for name in names_W]),
-    )
+    names_W = np.array([row.recording for row in windows.rows])[examples.recording_W]
+    examples = replace(examples, parts_W=np.array([part_of.get(name, "") for name in names_W]))
     groups, shape = _groups(examples) if encoder is None else (encoder_inputs(encoder, examples), None)
     check_levels(groups, examples.labels_W, examples.parts_W)
     data = SiteData(
@@ -197,7 +204,7 @@ def open_sites(files: Sequence[SiteFile]) -> SiteData:
         parts={part: np.flatnonzero(examples.parts_W == part) for part in PARTS},
         participants_W=examples.participants_W,
         recordings_W=names_W,
-        sites_W=np.repeat([f"{row.study}/{row.site}" for row in windows.rows], counts),
+        sites_W=np.array([site_of(row) for row in windows.rows])[examples.recording_W],
         starts_W=examples.starts_W,
         shape=shape,
     )

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuroloom.evaluation.adaptation import AttentiveHead, Reader, token_statistics
+from neuroloom.evaluation.adaptation import Reader, token_statistics
 from neuroloom.evaluation.examples import Group
-from neuroloom.evaluation.networks import Goal, Training, drawn_from, risen
+from neuroloom.evaluation.networks import Goal, Training, risen
 from neuroloom.federated.accounting import Release, charge
 from neuroloom.federated.config import PrivacyConfig
 from neuroloom.federated.network import build_network, set_state, shared_names, state_of
@@ -32,7 +32,7 @@ from neuroloom.federated.private import (
     sampling_generator,
 )
 from neuroloom.federated.site import Run, SiteData
-from neuroloom.federated.wire import Tensors
+from neuroloom.federated.wire import Schema, Tensors
 from neuroloom.provenance import child_rng, config_digest
 from neuroloom.records import Array
 from neuroloom.schema import ConfigError
@@ -43,6 +43,7 @@ from neuroloom.training.checkpoint import (
     load_optimizer_state,
     optimizer_state,
     save_checkpoint,
+    step_of,
 )
 from neuroloom.training.sampling import Position
 
@@ -98,6 +99,14 @@ class SiteTraining:
     ------
     ConfigError
         If the arm has privacy and the network does not allow it.
+
+    Attributes
+    ----------
+    network : nn.Module
+    shared : tuple of str
+        Names of the tensors that cross the wire.
+    schema : Schema
+        Of these.
     """
 
     def __init__(
@@ -108,12 +117,13 @@ class SiteTraining:
         self._folder = folder / f"run-{self._digest[:12]}"
         self.network = _prepared(data, run, model)
         self.shared = shared_names(run.strategy, self.network)
-        self._own = _kept_names(self.network)
+        self.schema = Schema.of(state_of(self.network, self.shared))
+        self._kept = _kept_names(self.network)
         self.goal = Goal(data.target_W, n_classes=len(run.classes), trained_N=data.parts["train"])
         self._pulled: dict[str, Tensor] = {}
         self.training = self._training()
         self._initial = self._state(0)
-        self._done = 0
+        self._own_round = 0  # that weights which are not shared, and the optimizer, are of
 
     def round(self, number: int, tensors: Tensors) -> Update:
         """Train from the shared weights of the round before.
@@ -136,7 +146,7 @@ class SiteTraining:
         losses = [self.training.learn() for _ in range(self.run.settings.local_epochs)]
         seconds = perf_counter() - before
         save_checkpoint(self._folder, self._state(number), keep=KEPT)
-        self._done = number
+        self._own_round = number
         found, loss = state_of(self.network, self.shared), float(np.mean(losses))
         n_windows = len(self.data.parts["train"])
         if self.run.strategy.privacy:  # what has no noise in it stays here; such sites weigh the same
@@ -152,25 +162,9 @@ class SiteTraining:
         self._start(self.run.settings.rounds, tensors)
         return self.training.predict("test")
 
-    def losses(self, windows_N: Array) -> Array:
-        """Loss of each window with the weights as they are, (N,); classes weigh the same here."""
-        was_training = self.network.training
-        self.network.eval()
-        found_W = np.full(len(self.data.target_W), np.nan)
-        with torch.no_grad():
-            for group in self.data.groups:
-                rows_N = np.flatnonzero(np.isin(group.windows_N, windows_N))
-                if len(rows_N):
-                    wanted = torch.from_numpy(self.data.target_W[group.windows_N[rows_N]])
-                    loss_B = nn.functional.cross_entropy(self.network(*group.rows(rows_N)), wanted, reduction="none")
-                    found_W[group.windows_N[rows_N]] = loss_B.numpy()
-        self.network.train(was_training)
-        return found_W[windows_N]
-
     def restart(self) -> None:
         """Everything as before the first round."""
         self._restore(self._initial)
-        self._done = 0
 
     def _training(self) -> Training:
         run, privacy = self.run, self.run.strategy.privacy
@@ -202,15 +196,14 @@ class SiteTraining:
         """Bring own part and optimizer to the end of a round, and the shared part to what came; the round found."""
         if before == 0:
             self.restart()
-        elif self._done != before:
-            found = [path for path in checkpoints(self._folder) if int(path.name[5:]) <= before]
+        elif self._own_round != before:
+            found = [path for path in checkpoints(self._folder) if step_of(path) <= before]
             # a site that joins late, or lost its folder, starts with what training starts from
             self._restore(self._checked(load_checkpoint(found[-1])) if found else self._initial)
-            self._done = before
         set_state(self.network, tensors)
         parameters = dict(self.network.named_parameters())
         self._pulled = {name: parameters[name].detach().clone() for name in self.shared if name in parameters}
-        return self._restored
+        return self._own_round
 
     def _checked(self, state: TrainingState) -> TrainingState:
         if state.run != self._digest:
@@ -219,14 +212,13 @@ class SiteTraining:
 
     def _state(self, number: int) -> TrainingState:
         tensors, groups = optimizer_state(self.training.optimizer, self.network)
-        self._restored = number
         weights = self.network.state_dict()
         return TrainingState(
             run=self._digest,
             step=number,
             tokens=self.training.step,
             position=Position(self.training.epoch),
-            weights={name: weights[name].detach().clone() for name in self._own},
+            weights={name: weights[name].detach().clone() for name in self._kept},
             optimizer={name: value.detach().clone() for name, value in tensors.items()},
             averaged={},
             groups=groups,
@@ -241,7 +233,7 @@ class SiteTraining:
         kept = {name: value.clone() for name, value in state.optimizer.items()}
         load_optimizer_state(self.training.optimizer, self.network, kept, state.groups)
         self.training.epoch, self.training.step = state.position.epoch, state.tokens
-        self._restored = state.step
+        self._own_round = state.step
 
     def _charge(self, number: int) -> float:
         """Note what the whole run spends, once, before its first step; a round that is drawn again is spent again."""
@@ -261,7 +253,7 @@ class SiteTraining:
         )
         if self._ledger is None:
             raise ConfigError(f"{self.data.site}: privacy is asked for, but the site file names no ledger")
-        again = not release.seeded and any(int(path.name[5:]) >= number for path in checkpoints(self._folder))
+        again = not release.seeded and any(step_of(path) >= number for path in checkpoints(self._folder))
         steps = self.training.steps_per_epoch * self.run.settings.local_epochs
         bounds = {"max_epsilon": privacy.max_epsilon, "delta": privacy.delta}
         return charge(self._ledger, release, **bounds, redrawn=steps if again else 0)
@@ -340,15 +332,11 @@ def _prepared(data: SiteData, run: Run, model: Path | None) -> nn.Module:
     )
     # what all people of a site look like together is no noisy sum: the head stays as 1/f noise would have it
     if isinstance(network, Reader) and run.strategy.privacy is None:
-        mean_D, sd_D = token_statistics(network.encoder.eval(), data.groups, data.parts["train"])
-        with drawn_from(run.seed):
-            measured = AttentiveHead(mean_D, sd_D, n_outputs=len(run.classes))
-        network.head.load_state_dict({**network.head.state_dict(), **dict(measured.named_buffers())})
+        network.head.standardise(*token_statistics(network.encoder.eval(), data.groups, data.parts["train"]))
     return network
 
 
 def _kept_names(network: nn.Module) -> tuple[str, ...]:
     """What training, or data, changes: trained parameters and buffers."""
-    trained = {name for name, value in network.named_parameters() if value.requires_grad}
     frozen = {name for name, value in network.named_parameters() if not value.requires_grad}
-    return tuple(name for name in network.state_dict() if name in trained or name not in frozen)
+    return tuple(name for name in network.state_dict() if name not in frozen)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from flwr.app import Array as WireArray
@@ -43,6 +44,11 @@ class Schema:
 
     shapes: Mapping[str, tuple[int, ...]]
     max_update: float = 10.0
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Array], *, max_update: float = 10.0) -> Self:
+        """The schema of a state."""
+        return cls({name: one.shape for name, one in tensors.items()}, max_update)
 
     @property
     def digest(self) -> str:

@@ -139,7 +139,7 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
     _write_json(partial / STATE, {**facts, "files": sizes})
     shutil.rmtree(path, ignore_errors=True)
     partial.replace(path)
-    _sync(folder)
+    sync(folder)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return path
@@ -159,6 +159,11 @@ def run_folder(folder: Path, settings: Any) -> Iterator[Path]:
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.suffix != ".partial")
+
+
+def step_of(path: Path) -> int:
+    """Step of a checkpoint, by its name."""
+    return int(path.name.removeprefix("step-"))
 
 
 def load_checkpoint(path: Path) -> TrainingState:
@@ -241,6 +246,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ArtifactError(f"{path}: not a whole safetensors file ({error}). {AGAIN}") from None
 
 
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def _parameter_names(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> list[str]:
     names = {param: name for name, param in module.named_parameters()}
     return [names[param] for group in optimizer.param_groups for param in group["params"]]
@@ -262,14 +276,14 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         seen.add(place)
     partial = path.with_name(path.name + ".partial")
     save_file(plain, partial)
-    _sync(partial)
+    sync(partial)
     partial.replace(path)
 
 
 def _write_json(path: Path, values: Any) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
-    _sync(partial)
+    sync(partial)
     partial.replace(path)
 
 
@@ -283,12 +297,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ArtifactError(f"{path}: holds {type(values).__name__}, not a mapping. {AGAIN}")
     return values
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
