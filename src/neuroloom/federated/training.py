@@ -48,6 +48,7 @@ from neuroloom.training.checkpoint import (
 from neuroloom.training.sampling import Position
 
 KEPT = 3  # checkpoints: a server may go back by a round
+UNKNOWN = -1  # round, of weights that are half trained
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class SiteTraining:
         """
         epsilon = self._charge(number)
         started_from = self._start(number - 1, tensors)
+        self._own_round = UNKNOWN  # until this round is whole: one that fails halfway is taken up from its checkpoint
         before = perf_counter()
         validation = self.validated()
         losses = [self.training.learn() for _ in range(self.run.settings.local_epochs)]

@@ -59,6 +59,31 @@ def test_a_site_killed_between_rounds_goes_on_to_the_bit(set_up: Callable[..., A
         np.testing.assert_array_equal(value.numpy(), whole.network.state_dict()[name].numpy())
 
 
+def test_a_round_that_failed_halfway_is_taken_up_from_its_beginning(
+    set_up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Own weights and optimizer of half a round are not what the next try starts from."""
+    found = []
+    for fails in (False, True):
+        site = fresh(set_up("personal", name=f"fails-{fails}", rounds=3, local_epochs=2).files[0])
+        tensors = state_of(site.network, site.shared)
+        for number in (1, 2, 3):
+            if fails and number == 2:
+                learn, calls = site.training.learn, []
+
+                def broken(learn: Any = learn, calls: Any = calls) -> float:
+                    calls.append(learn())
+                    raise OSError("the disk is full")
+
+                with monkeypatch.context() as patch:
+                    patch.setattr(site.training, "learn", broken)
+                    with pytest.raises(OSError, match="full"):
+                        site.round(number, tensors)
+            tensors = site.round(number, tensors).tensors
+        found.append(digest({name: np.asarray(one) for name, one in site.network.state_dict().items()}))
+    assert found[0] == found[1]
+
+
 def test_what_has_no_noise_in_it_stays_at_the_site(set_up: Callable[..., Any]) -> None:
     setup = set_up("personal", privacy=PRIVACY)
     result = serve(setup.grid(), setup.server)
