@@ -10,6 +10,7 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 include: "rules/common.smk"
 include: "rules/common_learning.smk"
+include: "rules/common_synthesis.smk"
 include: "rules/study.smk"
 include: "rules/ingest.smk"
 include: "rules/preprocess.smk"
@@ -17,6 +18,7 @@ include: "rules/tokenize.smk"
 include: "rules/pretrain.smk"
 include: "rules/evaluate.smk"
 include: "rules/federate.smk"
+include: "rules/synthesize.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 
@@ -30,4 +32,5 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+        get_exports,
         f"{RESULTS}/tables/quarantine_check.json",

@@ -74,6 +74,9 @@ wildcard_constraints:
     model=r"(?!baselines\b)[A-Za-z0-9]+",
     task=r"[A-Za-z0-9]+",
     strategy=r"[A-Za-z0-9]+",
+    pair=r"[A-Za-z0-9_-]+",
+    synthesizer=r"[A-Za-z0-9]+",
+    division=r"subject|site|session|scan",
     fold=r"\d+",
 
 
@@ -163,4 +166,6 @@ def get_benchmarks(wildcards):
             files += [f"{BENCHMARKS}/evaluate_model/{task}-{name}-fold-{fold}.tsv" for name in readers]
             files += [f"{BENCHMARKS}/evaluate_baselines/{task}-fold-{fold}.tsv"]
         files += [f"{BENCHMARKS}/federate/{name}-fold-{fold}.tsv" for name in CONFIG.federate.use]
+    files += [f"{BENCHMARKS}/align_pair/{name}.tsv" for name in PAIRS]
+    files += [f"{BENCHMARKS}/synthesize_bold/{division}-{name}.tsv" for division, name in SYNTHESES]
     return files

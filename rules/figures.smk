@@ -1,3 +1,15 @@
+SYNTHESIS_FIGURES = [
+    "scores",
+    "differences",
+    "maps",
+    "traces",
+    "nulls",
+    "connectivity",
+    "attribution",
+    "calibration",
+]
+
+
 rule plot_cleaning:
     """Draw where cleaning loses what its bounds ask for."""
     input:
@@ -136,3 +148,31 @@ rule plot_federation:
         "plot the federation"
     script:
         "../src/plot_federation.py"
+
+
+rule plot_synthesis:
+    """Draw predicted BOLD: scores beside nulls, differences, maps, traces, connectivity, attribution, calibration."""
+    input:
+        rules.collect_synthesis.output,
+    output:
+        report(
+            expand(f"{RESULTS}/figures/synthesis_{{figure}}.png", figure=SYNTHESIS_FIGURES),
+            category="EEG to fMRI",
+            caption="../resources/captions/synthesis.rst",
+        ),
+    log:
+        f"{LOGS}/plot_synthesis/plot_synthesis.log",
+    benchmark:
+        f"{BENCHMARKS}/plot_synthesis/plot_synthesis.tsv"
+    conda:
+        "../envs/signal.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=10,
+    params:
+        source=source_digest("neuroloom.figures.synthesis_attribution", "neuroloom.figures.synthesis_connectivity"),
+    message:
+        "plot the synthesis"
+    script:
+        "../src/plot_synthesis.py"

@@ -92,6 +92,8 @@ SECTIONS = [
     (MODELS, rules.collect_pretraining.output, rules.plot_models.output),
     (TASKS, rules.collect_evaluation.output, rules.plot_evaluation.output),
     (FEDERATED, rules.collect_federation.output, rules.plot_federation.output),
+    (SYNTHESES, rules.collect_synthesis.output, rules.plot_synthesis.output),
+    (CONNECTOMES, rules.predict_connectomes.output, []),
 ]
 
 

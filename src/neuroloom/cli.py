@@ -16,6 +16,8 @@ PUBLISHED = {
     "braintokenizer": ("neuroloom.tokenizers.braintokenizer", "BrainTokenizer"),
     "reve": ("neuroloom.models.reve", "REVE"),
     "brainomni": ("neuroloom.models.brainomni", "BrainOmni"),
+    "labram": ("neuroloom.models.labram", "LaBraM"),
+    "neurobolt": ("neuroloom.models.neurobolt", "NeuroBOLT"),
 }
 
 app = typer.Typer(
@@ -128,7 +130,8 @@ def join(
 @app.command()
 def import_weights(
     architecture: Annotated[
-        Literal["braintokenizer", "reve", "brainomni"], typer.Argument(help="What the weights are of.")
+        Literal["braintokenizer", "reve", "brainomni", "labram", "neurobolt"],
+        typer.Argument(help="What the weights are of."),
     ],
     path: Annotated[Path, typer.Argument(help="Published weights, .safetensors or .pt.")],
     out: Annotated[

@@ -21,6 +21,7 @@ from neuroloom.schema import ConfigError as ConfigError
 from neuroloom.schema import Frozen as Frozen
 from neuroloom.schema import Label as Label
 from neuroloom.schema import describe_errors as describe_errors
+from neuroloom.synthesis.config import SynthesizeConfig
 from neuroloom.tokenizers.config import TokenizeConfig
 
 Modality = Literal["eeg", "meg", "bold"]
@@ -311,6 +312,7 @@ class Config(Frozen):
     pretrain: PretrainConfig = PretrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     federate: FederateConfig = FederateConfig()
+    synthesize: SynthesizeConfig = SynthesizeConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
     report: ReportConfig = ReportConfig()
 
@@ -322,6 +324,14 @@ class Config(Frozen):
                 raise ValueError(f"pretrain.models.{name} reads {wanted}, which is no BrainTokenizer of tokenize")
             if wanted and wanted not in self.tokenize.use:
                 raise ValueError(f"pretrain.models.{name} reads {wanted}: add it to tokenize.use")
+        return self
+
+    @model_validator(mode="after")
+    def _encoders_of_synthesis(self) -> Self:
+        for name in self.synthesize.use:
+            encoder = getattr(self.synthesize.models[name], "encoder", None)
+            if encoder and encoder not in self.pretrain.use:
+                raise ValueError(f"synthesize.models.{name} reads {encoder}: add it to pretrain.use")
         return self
 
     @model_validator(mode="after")

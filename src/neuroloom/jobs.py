@@ -39,7 +39,7 @@ class Job:
     stage : str
         Name of the rule.
     recording : str
-        Identifier of the recording.
+        Identifier of the recording, pair or device.
     """
 
     snakemake: Any
@@ -91,14 +91,14 @@ class Job:
 
 @contextmanager
 def recording_job(snakemake: Any) -> Iterator[Job]:
-    """Run the body for one recording, or device; what cannot be used is quarantined instead of failing the study.
+    """Run the body for one recording, pair or device; what cannot be used is quarantined instead of failing the study.
 
     Every declared output is then written all the same (an empty store, a quarantine manifest, a row, a notice as
     figure), so that the graph goes on and the report can say why.
     """
     with logged(snakemake):
-        wildcards = snakemake.wildcards
-        job = Job(snakemake, stage=snakemake.rule, recording=getattr(wildcards, "recording", "") or wildcards.device)
+        names = (getattr(snakemake.wildcards, kind, "") for kind in ("recording", "pair", "device"))
+        job = Job(snakemake, stage=snakemake.rule, recording=next(filter(None, names)))
         try:
             yield job
         except UnusableRecording as error:

@@ -285,6 +285,8 @@ class ParcelSeries:
         Share of each parcel's atlas voxels that were measured; None for a table of series.
     start_time : float
         s from the start of a volume to the moment that its value stands for.
+    change_PV : float32 array or None
+        The same series before trend, filters and confounds, in `unit`; None before preprocessing.
     """
 
     bold_PV: Array
@@ -301,6 +303,7 @@ class ParcelSeries:
     notes: tuple[str, ...] = ()
     coverage_P: Array | None = None
     start_time: float = 0.0
+    change_PV: Array | None = None
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
@@ -316,14 +319,17 @@ class ParcelSeries:
             notes=tuple(artifact.attrs.get("series_notes", ())),
             coverage_P=artifact.read("coverage") if artifact.has("coverage") else None,
             start_time=artifact.attrs.get("start_time", 0.0),
+            change_PV=artifact.read("change") if artifact.has("change") else None,
             **facts,
         )
 
     def arrays(self) -> dict[str, Any]:
         """Arrays of the artifact, by name."""
         coverage = {} if self.coverage_P is None else {"coverage": self.coverage_P}
+        change = {} if self.change_PV is None else {"change": self.change_PV}
         return {
             "bold": self.bold_PV,
+            **change,
             **coverage,
             "parcel": self.parcels,
             "centroid": self.centroid_P3,

@@ -34,7 +34,14 @@ def alike(values: dict[str, Any]) -> dict[str, Any]:
     for arm in values["federate"]["strategies"].values():
         arms |= {key: value for key, value in arm.items() if value is not None or key not in arms}
     simulate = {**values["simulate"], "sites": {}}
-    return {**values, "simulate": simulate, "federate": {**values["federate"], "strategies": arms}}
+    kinds: dict[str, Any] = {}
+    for model in values["synthesize"]["models"].values():
+        kinds[model["kind"]] = {**kinds.get(model["kind"], {}), **model}
+    shared = ("splits", "folds")  # of every kind, said once
+    models = {kind: {key: value for key, value in one.items() if key not in shared} for kind, one in kinds.items()}
+    changed = {"federate": {**values["federate"], "strategies": arms}}
+    changed["synthesize"] = {**values["synthesize"], "models": {**models, "any": dict.fromkeys(shared)}}
+    return {**values, "simulate": simulate, **changed}
 
 
 def test_default_config_explains_its_keys(repository: Path) -> None:

@@ -17,6 +17,8 @@ NETWORKS = {
     *(f"neuroloom.evaluation.{name}" for name in ("adaptation", "regimes", "judging")),
     *(f"neuroloom.federated.{name}" for name in ("attacking", "client", "comparing", "fleeg", "network", "server")),
     *(f"neuroloom.federated.{name}" for name in ("site", "training")),
+    *(f"neuroloom.models.{name}" for name in ("labram", "neurobolt", "spectral")),
+    "neuroloom.synthesis.networks",
     *(f"neuroloom.training.{name}" for name in ("loop", "optimizers", "runs")),
 }
 MODULES = sorted(

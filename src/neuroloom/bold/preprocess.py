@@ -85,6 +85,7 @@ def preprocess_bold(
         notes=(*volumes.notes, *nuisance_notes, *lacking, *censor_notes, *cleaned.notes),
         coverage_P=coverage_P.astype(np.float32),
         start_time=prepared.start_time,
+        change_PV=cleaned.change_PV.astype(np.float32),
     )
     facts = {"mask": origin, "n_mask_voxels": len(voxel_XV), "n_nan": n_nan, **_steps(prepared)}
     facts |= {"coverage_min": float(coverage_P.min()), "empty_parcels": _empty_parcels(series, reasons)}
@@ -109,6 +110,7 @@ def preprocess_parcels(
         unit=cleaned.unit,
         confounds=confounds,
         notes=(*series.notes, *notes, *cleaned.notes),
+        change_PV=cleaned.change_PV.astype(np.float32),
     )
     lost = dict.fromkeys(np.flatnonzero(~usable_P).tolist(), "no complete, changing series in the table")
     motion = "given" if has_motion(series.confounds) else "unknown"

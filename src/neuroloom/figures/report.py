@@ -14,6 +14,7 @@ from neuroloom.figures.cleaning_plots import cleaning_reasons
 from neuroloom.figures.report_evaluation import evaluation_section
 from neuroloom.figures.report_federation import federation_section, privacy_settings
 from neuroloom.figures.report_models import models_section
+from neuroloom.figures.report_synthesis import synthesis_section
 from neuroloom.figures.report_tables import embed_figures, embed_image, select, to_table
 from neuroloom.provenance import config_digest, git_commit, versions
 from neuroloom.tables import study_summary
@@ -109,12 +110,13 @@ def render_report(
         `recordings`, `qc_meeg`, `qc_bold`, `quarantine`, `runtime`; `cleaning` and `cleaning_curves` of a simulated
         study; `tokenizers`, `tokenizer_probes` and `token_quarantine` where there are tokenizers; `pretraining` and
         `models` where models were trained; `evaluation` and its other tables where they were judged; `federation` and
-        its other tables where sites were federated.
+        its other tables where sites were federated; `synthesis_summary` and its other tables where BOLD was predicted,
+        `connectomes` where connectomes were.
     figures : mapping
         QC figure (PNG) by recording; at most `config.report.max_figures` go in, the worst first.
     drawn : mapping, optional
-        Figures of the sections by name (`cleaning_…`, `tokens_…`, `models_…`, `evaluation_…`, `federation_…`), with
-        captions in resources/captions.
+        Figures of the sections by name (`cleaning_…`, `tokens_…`, `models_…`, `evaluation_…`, `federation_…`,
+        `synthesis_…`), with captions in resources/captions.
 
     Returns
     -------
@@ -127,11 +129,11 @@ def render_report(
     recordings, quarantine = tables["recordings"], tables["quarantine"]
     lost = [tables[name] for name in ("quarantine", "token_quarantine") if name in tables]
     shown, drawn = worst_first(tables)[: config.report.max_figures], drawn or {}
-    privacy = privacy_settings(config.federate)
+    privacy, simulated = privacy_settings(config.federate), config.study.recordings is None
     return template.render(
         name=config.study.name,
         headline=headline(recordings, quarantine),
-        simulated=config.study.recordings is None,
+        simulated=simulated,
         summary=to_table(study_summary(recordings)),
         meeg=to_table(select(tables["qc_meeg"], MEEG_COLUMNS)),
         bold=to_table(select(tables["qc_bold"], BOLD_COLUMNS)),
@@ -142,6 +144,8 @@ def render_report(
         models=models_section(tables, drawn) if "models" in tables else None,
         evaluation=evaluation_section(tables, drawn) if "evaluation" in tables else None,
         federation=federation_section(tables, drawn, privacy=privacy) if "federation" in tables else None,
+        synthesis=synthesis_section(tables, drawn, simulated=simulated) if "synthesis_summary" in tables else None,
+        connectomes=to_table(tables["connectomes"]) if "connectomes" in tables else None,
         cleaning=to_table(tables["cleaning"].drop(columns="what")) if "cleaning" in tables else None,
         cleaning_reasons=_reasons(tables),
         cleaning_figures=embed_figures(drawn, "cleaning"),

@@ -118,6 +118,85 @@ BRAINOMNI_SIZES: dict[str, dict[str, int]] = {  # published
     "base": {"embed_dim": 512, "depth": 12, "num_heads": 16},
 }
 
+# the montage of the published scans, in the order of its channel tokens
+NEUROBOLT_ELECTRODES = (
+    *("FP1", "FP2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "F7", "F8", "T7"),
+    *("T8", "P7", "P8", "FPZ", "FZ", "CZ", "PZ", "POZ", "OZ", "FT9", "FT10", "TP9", "TP10"),
+)
+
+
+class LaBraMConfig(Frozen):
+    """LaBraM's encoder: patches of 1 s of single channels, attention over all of them (arXiv 2405.18765)."""
+
+    embed_dim: int = Field(200, ge=4, description="Width of a token.")
+    depth: int = Field(12, ge=1, description="Transformer layers.")
+    num_heads: int = Field(10, ge=1, description="Attention heads.")
+    mlp_ratio: float = Field(4.0, gt=0, description="Width of the feed-forward layer over that of a token.")
+    patch_size: int = Field(200, ge=16, description="Samples of a patch; published: 1 s at 200 Hz.")
+    n_patches: int = Field(16, ge=1, description="Patches of one channel that it has codes of time for.")
+    n_filters: int = Field(8, ge=4, multiple_of=4, description="Filters of the convolutions over a patch.")
+    layer_scale: float = Field(0.1, gt=0, description="What the parts of a layer are multiplied by at the start.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of tokens and of what the parts of a layer add.")
+    drop_path: float = Field(
+        0.1, ge=0, lt=1, description="Share of samples that the last layer skips; the first: none."
+    )
+
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim {self.embed_dim} is no multiple of num_heads {self.num_heads}")
+        return self
+
+
+class NeuroBOLTConfig(LaBraMConfig):
+    """NeuroBOLT: LaBraM and a multi-scale spectral branch, from EEG to BOLD (arXiv 2410.05341)."""
+
+    kind: Literal["neurobolt"] = "neurobolt"
+    mode: Literal["whole_brain", "published"] = Field(
+        "whole_brain", description="One model for all parcels, or, as published, one for each."
+    )
+    n_outputs: int = Field(1, ge=1, description="Parcels.")
+    sfreq: float = Field(200.0, gt=0, description="Rate of the EEG, Hz.")
+    window: float = Field(16.0, gt=0, description="EEG before a volume, s.")
+    electrodes: tuple[str, ...] | None = Field(
+        NEUROBOLT_ELECTRODES, description="Electrodes that it knows; null: n_electrodes whose names are not told."
+    )
+    n_electrodes: int = Field(26, ge=1, description="Their number; follows from electrodes where these are told.")
+    scales: tuple[int, ...] = Field((100, 200, 400, 800), min_length=1, description="Windows of the spectra, samples.")
+    spectral_depth: int = Field(4, ge=1, description="Layers of linear attention in the spectral branch.")
+    spectral_heads: int = Field(8, ge=1, description="Heads of these.")
+    spectral_dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of what their attention adds.")
+    position_dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of the spectral tokens.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("electrodes"):
+            return {**values, "n_electrodes": len(values["electrodes"])}
+        return values
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if self.embed_dim % self.spectral_heads or self.embed_dim % 2:
+            raise ValueError(f"embed_dim {self.embed_dim} must be even and a multiple of spectral_heads")
+        if self.electrodes and len({name.upper() for name in self.electrodes}) < len(self.electrodes):
+            raise ValueError("electrodes names one twice")
+        for size in (self.patch_size, *self.scales):
+            if self.n_times % size or size > self.n_times:
+                raise ValueError(
+                    f"a window of {self.n_times} samples is no multiple of {size}; "
+                    "change window, sfreq, patch_size or scales"
+                )
+        if self.n_times // self.patch_size > self.n_patches:
+            raise ValueError(f"window holds {self.n_times // self.patch_size} patches; set n_patches to that or more")
+        return self
+
+    @property
+    def n_times(self) -> int:
+        """Samples of the EEG before a volume."""
+        return round(self.window * self.sfreq)
+
+
 ModelConfig = Annotated[ReveConfig | BrainOmniConfig, Field(discriminator="kind")]
 
 

@@ -16,6 +16,7 @@ _TYPES = (
     (re.compile(r"^[HV]?EOG|^(L|R)?OC\b", re.IGNORECASE), "eog"),
     (re.compile(r"^(ECG|EKG)", re.IGNORECASE), "ecg"),
     (re.compile(r"^EMG", re.IGNORECASE), "emg"),
+    (re.compile(r"^CWL\d", re.IGNORECASE), "misc"),  # carbon wire loops, which only hear the scanner
     (re.compile(r"^(STI|STATUS|TRIG|MARKER|EVENT)", re.IGNORECASE), "stim"),
 )
 

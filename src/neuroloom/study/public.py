@@ -24,6 +24,7 @@ from typing import Any
 
 from neuroloom.config import ConfigError, RecordingRow
 from neuroloom.study.bids import index_bids
+from neuroloom.study.neurobolt import neurobolt_study
 from neuroloom.study.sheet import ABSENT
 
 EEGBCI_TASKS = {
@@ -242,6 +243,7 @@ PUBLIC: dict[str, Callable[..., list[RecordingRow]]] = {
     "moabb": moabb_study,
     "openneuro": openneuro,
     "nilearn": nilearn_study,
+    "neurobolt": neurobolt_study,
 }
 
 

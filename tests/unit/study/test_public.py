@@ -9,6 +9,7 @@ import pytest
 
 from neuroloom.config import ConfigError
 from neuroloom.study import public
+from neuroloom.study.neurobolt import neurobolt_study
 from neuroloom.study.public import NILEARN, PUBLIC, eegbci, moabb_study, nilearn_study, openneuro
 
 
@@ -28,6 +29,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_registry_names_every_fetcher() -> None:
     fetchers = {"eegbci": eegbci, "moabb": moabb_study, "openneuro": openneuro, "nilearn": nilearn_study}
+    fetchers |= {"neurobolt": neurobolt_study}
     assert fetchers == PUBLIC
 
 
