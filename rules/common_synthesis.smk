@@ -18,6 +18,8 @@ SYNTHESIS_TABLES = [
     "synthesis_connectivity",
     "synthesis_traces",
     "synthesis_attribution",
+    "pairs",
+    "pair_quarantine",
 ]
 EXPORTED = CONFIG.synthesize.export if CONFIG.synthesize.use else None
 PAIRS = [pair.name for pair in find_pairs(list(ROWS.values()))] if CONFIG.synthesize.use else []
@@ -35,6 +37,11 @@ def pair_manifests(template):
 def get_pairs(wildcards):
     """The aligned pairs of EEG and BOLD."""
     return pair_manifests(f"{RESULTS}/synthesize/pairs/{{pair}}.manifest.json")
+
+
+def get_pair_rows(wildcards):
+    """What was found when the pairs were aligned, or why one cannot be used."""
+    return pair_manifests(f"{RESULTS}/synthesize/pairs/{{pair}}.parquet")
 
 
 def get_pair_eeg(wildcards):

@@ -11,6 +11,7 @@ rule ingest_meeg:
         f"{BENCHMARKS}/ingest_meeg/{{recording}}.tsv"
     wildcard_constraints:
         recording=r"[A-Za-z0-9_-]+_(eeg|meg)",
+    priority: 1
     conda:
         "../envs/signal.yaml"
     threads: 1

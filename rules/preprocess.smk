@@ -15,6 +15,7 @@ rule preprocess_meeg:
         f"{BENCHMARKS}/preprocess_meeg/{{recording}}.tsv"
     wildcard_constraints:
         recording=r"[A-Za-z0-9_-]+_(eeg|meg)",
+    priority: 1
     conda:
         "../envs/signal.yaml"
     threads: 1

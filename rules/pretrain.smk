@@ -13,6 +13,7 @@ rule pretrain_model:
         f"{LOGS}/pretrain_model/{{model}}-fold-{{fold}}.log",
     benchmark:
         f"{BENCHMARKS}/pretrain_model/{{model}}-fold-{{fold}}.tsv"
+    priority: 2
     conda:
         "../envs/torch.yaml"
     threads: 1

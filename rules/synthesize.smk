@@ -89,7 +89,8 @@ rule synthesize_bold:
 rule collect_synthesis:
     """Gather the models of synthesis into tables: scores beside their nulls, parcels, connectivity, differences."""
     input:
-        get_syntheses,
+        scores=get_syntheses,
+        qc=get_pair_rows,
     output:
         expand(f"{RESULTS}/tables/{{table}}.parquet", table=SYNTHESIS_TABLES),
     log:

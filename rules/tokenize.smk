@@ -37,6 +37,7 @@ rule fit_tokenizer:
         f"{LOGS}/fit_tokenizer/{{tokenizer}}-fold-{{fold}}.log",
     benchmark:
         f"{BENCHMARKS}/fit_tokenizer/{{tokenizer}}-fold-{{fold}}.tsv"
+    priority: 2
     conda:
         "../envs/torch.yaml"
     threads: 2
@@ -68,6 +69,7 @@ rule encode_tokens:
         f"{LOGS}/encode_tokens/{{tokenizer}}-fold-{{fold}}-{{device}}.log",
     benchmark:
         f"{BENCHMARKS}/encode_tokens/{{tokenizer}}-fold-{{fold}}-{{device}}.tsv"
+    priority: 2
     conda:
         "../envs/torch.yaml"
     threads: 1

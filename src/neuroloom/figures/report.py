@@ -127,7 +127,7 @@ def render_report(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text())
     recordings, quarantine = tables["recordings"], tables["quarantine"]
-    lost = [tables[name] for name in ("quarantine", "token_quarantine") if name in tables]
+    lost = [tables[name] for name in ("quarantine", "token_quarantine", "pair_quarantine") if name in tables]
     shown, drawn = worst_first(tables)[: config.report.max_figures], drawn or {}
     privacy, simulated = privacy_settings(config.federate), config.study.recordings is None
     return template.render(

@@ -44,8 +44,14 @@ def dynamic_fc(bold_PV: Array, *, width: int, step: int) -> Array:
     centred_WPV, norm_WP = centred(windows_PWV.transpose(1, 0, 2))
     standard_WPV = centred_WPV / norm_WP[..., None]
     r_WPP = standard_WPV @ standard_WPV.transpose(0, 2, 1)
-    r_WPP[:, np.arange(n_parcels), np.arange(n_parcels)] = np.nan
-    return np.arctanh(np.clip(r_WPP, -HIGHEST, HIGHEST))
+    return np.stack([fisher_z(r_PP) for r_PP in r_WPP])
+
+
+def fisher_z(r_PP: Array) -> Array:
+    """Fisher z of a correlation matrix, NaN on its diagonal."""
+    z_PP = np.arctanh(np.clip(r_PP, -HIGHEST, HIGHEST))
+    np.fill_diagonal(z_PP, np.nan)
+    return z_PP
 
 
 def window_of(window: float, *, t_r: float) -> int:

@@ -130,6 +130,7 @@ def score_scans(
         n_draws=config.n_draws,
         rng=child_rng(seed, f"score/{facts['model']}/{facts['split']}"),
         min_shift=config.least_gap,
+        connectivity=predictions.connectivity_SPP,
     )
     more: dict[str, Any] = {"fold": "all", "seed": 0, "seen": bool(predictions.facts["seen"])}
     return {kind: table.assign(**facts, **more) for kind, table in tables.items()}

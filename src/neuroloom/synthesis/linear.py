@@ -26,8 +26,8 @@ class Linear:
     ----------
     weight_PK : array
         In units of the target over those of the scaled features.
-    scale_K : array
-        What features are divided by.
+    scale_PK : array
+        What features are divided by, (1, K) where parcels share them.
     inverse_PKK : array
         (X'X + penalty)^-1 of each parcel; one for all where they read the same features.
     residue_PN : array
@@ -35,7 +35,7 @@ class Linear:
     """
 
     weight_PK: Array
-    scale_K: Array
+    scale_PK: Array
     inverse_PKK: Array
     residue_PN: Array
 
@@ -50,7 +50,7 @@ class Linear:
 
     def predict(self, feature_PKN: Array) -> tuple[Array, Array]:
         """Mean and SD of the target, (P, N) each; features are (P, K, N), or (1, K, N) where parcels share them."""
-        scaled_PKN = feature_PKN / self.scale_K[:, None]
+        scaled_PKN = feature_PKN / self.scale_PK[..., None]
         mean_PN = np.einsum("pk,pkn->pn", self.weight_PK, np.broadcast_to(scaled_PKN, self._shape(scaled_PKN)))
         leverage_PN = np.einsum("pkn,pkj,pjn->pn", scaled_PKN, self.inverse_PKK, scaled_PKN, optimize=True)
         return mean_PN, self.noise_P[:, None] * np.sqrt(1 + leverage_PN)
@@ -77,14 +77,15 @@ def fit_ridge(samples: Sequence[Sample], *, penalty: float) -> Linear:
         What is added to the sum of squares of each feature.
     """
     n_features = samples[0].feature_PKN.shape[1]
-    count = sum(one.feature_PKN.shape[0] * one.feature_PKN.shape[2] for one in samples)
-    square_K = sum((one.feature_PKN**2).sum(axis=(0, 2)) for one in samples) / count
-    scale_K = np.where(square_K > 0, np.sqrt(square_K), 1.0)
+    # each parcel in units of its own, or the penalty would shrink those most whose power hardly changes
+    count = sum(one.feature_PKN.shape[2] for one in samples)
+    square_PK = np.asarray(sum((one.feature_PKN**2).sum(axis=2) for one in samples) / count)
+    scale_PK = np.where(square_PK > 0, np.sqrt(square_PK), 1.0)
     n_parcels, n_designs = len(samples[0].target_PN), samples[0].feature_PKN.shape[0]
     gram_PKK = np.zeros((n_designs, n_features, n_features))
     moment_PK = np.zeros((n_parcels, n_features))
     for one in samples:
-        scaled_PKN, target_PN = one.feature_PKN / scale_K[:, None], np.nan_to_num(one.target_PN)
+        scaled_PKN, target_PN = one.feature_PKN / scale_PK[..., None], np.nan_to_num(one.target_PN)
         measured_P11 = np.isfinite(one.target_PN).all(axis=1)[:, None, None]
         # where parcels share their features, one that a scan lacks counts as at its mean
         weighted_PKN = scaled_PKN * measured_P11 if n_designs == n_parcels else scaled_PKN
@@ -92,7 +93,7 @@ def fit_ridge(samples: Sequence[Sample], *, penalty: float) -> Linear:
         moment_PK += np.einsum("pkn,pn->pk", np.broadcast_to(scaled_PKN, (n_parcels, *scaled_PKN.shape[1:])), target_PN)
     inverse_PKK = np.linalg.inv(gram_PKK + penalty * np.eye(n_features))
     weight_PK = np.einsum("pkj,pj->pk", np.broadcast_to(inverse_PKK, (n_parcels, *inverse_PKK.shape[1:])), moment_PK)
-    return Linear(weight_PK, scale_K, inverse_PKK, np.full((n_parcels, 0), np.nan))
+    return Linear(weight_PK, scale_PK, inverse_PKK, np.full((n_parcels, 0), np.nan))
 
 
 def mean_correlation(model: Linear, samples: Sequence[Sample]) -> float:
@@ -119,7 +120,8 @@ def choose_ridge(
     -------
     name : key of `designs`
     model : Linear
-        Brought to the size that explains most of validation, by one factor for all parcels. Its residue is that of validation, before it was fitted to it.
+        Brought to the size that explains most of validation, by one factor for all parcels. Its residue is that of
+        validation, before it was fitted to it.
     """
     best: tuple[float, Any, float] | None = None
     for name, samples in designs.items():

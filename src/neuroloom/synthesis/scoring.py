@@ -14,6 +14,7 @@ from neuroloom.synthesis import metrics
 from neuroloom.synthesis.connectivity import (
     agreement,
     dynamic_fc,
+    fisher_z,
     fluctuation,
     label_null,
     other_null,
@@ -61,6 +62,7 @@ def score_predictions(
     min_shift: float = 20.0,
     window: float = 40.0,
     band: tuple[float, float] = metrics.BAND,
+    connectivity: Mapping[str, Array] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Score predicted BOLD scan by scan.
 
@@ -81,6 +83,8 @@ def score_predictions(
         s, of dynamic connectivity; windows overlap by half.
     band : tuple of float
         Hz, of the coherence.
+    connectivity : mapping of str to array (P, P), optional
+        Correlation matrix that a model gives for each scan besides its prediction; static connectivity is then that.
 
     Returns
     -------
@@ -103,7 +107,8 @@ def score_predictions(
     _check(scans, groups, ceiling)
     labels = scans[0].parcels
     at_of = {POOLED: np.arange(len(labels))} | {name: _indices(labels, chosen) for name, chosen in groups.items()}
-    connected = {scan.scan: _both_connectivities(scan, window=window) for scan in scans}
+    given = connectivity or {}
+    connected = {scan.scan: _both_connectivities(scan, given.get(scan.scan), window=window) for scan in scans}
     parcels, by_scan = [], []
     for scan in scans:
         others = mates(scan, scans)
@@ -265,10 +270,14 @@ def _mean(values_N: Array) -> float:
     return float(known_N.mean()) if len(known_N) else float("nan")
 
 
-def _both_connectivities(scan: Predicted, *, window: float) -> tuple[Connectivity, Connectivity]:
-    """Measured and predicted."""
-    measured = _connectivity(scan.bold_true_PV, t_r=scan.t_r, window=window)
-    return measured, _connectivity(scan.bold_pred_PV, t_r=scan.t_r, window=window)
+def _both_connectivities(
+    scan: Predicted, given_PP: Array | None, *, window: float
+) -> tuple[Connectivity, Connectivity]:
+    """Measured and predicted; the static one as the model gives it, where it does."""
+    measured, predicted = (
+        _connectivity(bold_PV, t_r=scan.t_r, window=window) for bold_PV in (scan.bold_true_PV, scan.bold_pred_PV)
+    )
+    return measured, predicted if given_PP is None else {**predicted, FC[0]: fisher_z(given_PP)[None]}
 
 
 def _connectivity(bold_PV: Array, *, t_r: float, window: float) -> Connectivity:

@@ -16,7 +16,7 @@ from neuroloom.evaluation.statistics import bootstrap_interval, draw_participant
 from neuroloom.records import Array
 from neuroloom.synthesis.nulls import MEASURED
 from neuroloom.synthesis.scoring import BETWEEN, FC, POOLED, SHORT
-from neuroloom.tables import concat_tables
+from neuroloom.tables import QUARANTINE, concat_rows, concat_tables
 
 KINDS = ("parcels", "scans", "connectivity", "traces", "attribution")  # files of a job
 KEYS = ["model", "kind", "split"]
@@ -77,6 +77,14 @@ def collect_synthesis(
         "synthesis_differences": differences_table(rows["parcels"], baseline=baseline, rng=rng, n=n),
         **{f"synthesis_{kind}": rows[kind] for kind in KINDS[1:]},
     }
+
+
+def pair_tables(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    """`pairs`: how each pair of EEG and BOLD was aligned; `pair_quarantine`: why the others could not be."""
+    rows = [pd.read_parquet(path) for path in paths]
+    lost = [row[QUARANTINE] for row in rows if row["quarantined"].any()]
+    quarantine = pd.concat(lost, ignore_index=True) if lost else pd.DataFrame(columns=QUARANTINE)
+    return {"pairs": concat_rows(paths), "pair_quarantine": quarantine.astype("string")}
 
 
 def intervals(values_NP: Array, *, rng: np.random.Generator, n: int = 1000) -> tuple[Array, Array, Array, Array]:

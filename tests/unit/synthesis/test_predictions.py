@@ -1,5 +1,6 @@
 """Predictions as a store, scores of them with the ceiling, and what they go with."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,18 @@ def test_scores_stand_beside_nulls_and_ceiling(predictions: Predictions, tmp_pat
     assert (measured.loc[measured["group"] == "invisible", "p_phase"] < 0.06).mean() < 0.5
     without = score_scans(predictions, config=CONFIG, ceiling=[], seed=1)["parcels"]
     assert without["ceiling"].isna().all()
+
+
+def test_static_connectivity_is_the_one_that_a_model_gives(predictions: Predictions) -> None:
+    """Given the measured one it agrees wholly; given nothing it is that of the prediction."""
+    true_SPP = {one.scan: np.corrcoef(one.bold_true_PV) for one in predictions.scans}
+    found = {}
+    for name, given in (("own", predictions.connectivity_SPP), ("true", true_SPP), ("none", {})):
+        scans = score_scans(replace(predictions, connectivity_SPP=given), config=CONFIG, ceiling=[], seed=1)["scans"]
+        found[name] = scans[scans["target"] == "measured"].set_index("scan")
+    np.testing.assert_allclose(found["true"]["fc_static"], 1.0)
+    assert not np.allclose(found["own"]["fc_static"], found["none"]["fc_static"])
+    np.testing.assert_allclose(found["own"]["fc_dynamic"], found["none"]["fc_dynamic"])
 
 
 def test_bold_goes_with_alpha_some_seconds_before_as_in_the_measured(found: Synthesis) -> None:

@@ -19,6 +19,7 @@ from neuroloom.synthesis.tables import (
     combined_p,
     differences_table,
     intervals,
+    pair_tables,
     parcels_table,
     summary_table,
 )
@@ -239,3 +240,21 @@ def test_a_study_without_predictions_has_empty_tables(rng: np.random.Generator) 
     tables = collect_synthesis([], rng=rng)
     assert all(table.empty for table in tables.values())
     assert list(tables["synthesis_summary"]) == SUMMARY
+
+
+def test_pairs_are_a_table_and_those_that_cannot_be_used_another(tmp_path: Path) -> None:
+    good = {"recording": "s_n_sub-1_task-rest", "quarantined": False, "n_volumes": 57, "start": 3.0, "drift": 2e-5}
+    row = {
+        "recording": "s_n_sub-2_task-rest",
+        "stage": "align_pair",
+        "file": "x",
+        "reason": "no trigger",
+        "remedy": "mark",
+    }
+    paths = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
+    pd.DataFrame([good]).to_parquet(paths[0])
+    pd.DataFrame([{**row, "quarantined": True}]).to_parquet(paths[1])
+    tables = pair_tables(paths)
+    assert list(tables["pairs"]["recording"]) == ["s_n_sub-1_task-rest"]
+    assert tables["pair_quarantine"].to_dict("records") == [row]
+    assert pair_tables(paths[:1])["pair_quarantine"].empty
