@@ -38,6 +38,7 @@ class FitConfig(Frozen):
     batch_size: int = Field(16, ge=1, description="Windows in a step.")
     lr: float = Field(3e-4, gt=0, description="Peak; cosine, after a warm-up of a quarter of the epochs.")
     weight_decay: float = Field(0.05, ge=0, description="Decoupled.")
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Arithmetic of the training.")
 
 
 class ModelConfig(Frozen):

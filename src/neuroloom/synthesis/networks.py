@@ -192,7 +192,9 @@ def trained(
         network.train()
         for piece, at_N in _batches(parts["train"], training.batch_size):
             optimizer.zero_grad()
-            loss = _error(network(*read(piece, at_N)), piece.target_PN[:, at_N])
+            with torch.autocast("cpu", torch.bfloat16, enabled=training.precision == "bf16-mixed"):
+                said_BP = network(*read(piece, at_N))
+            loss = _error(said_BP.float(), piece.target_PN[:, at_N])
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
             optimizer.step()

@@ -163,7 +163,11 @@ def test_a_parcel_that_a_scan_did_not_measure_stays_unknown_and_the_others_are_a
     assert r_SP[:, SEEN][np.isfinite(r_SP[:, SEEN])].mean() > 0.7
 
 
-@pytest.mark.parametrize("model", [CnnConfig(training=FitConfig(epochs=6, lr=1e-2)), TINY_BOLT], ids=lambda m: m.kind)
+BF16_BOLT = TINY_BOLT.model_copy(update={"training": FitConfig(epochs=1, batch_size=32, precision="bf16-mixed")})
+CNN = CnnConfig(training=FitConfig(epochs=6, lr=1e-2))
+
+
+@pytest.mark.parametrize("model", [CNN, TINY_BOLT, BF16_BOLT], ids=["cnn", "neurobolt", "bf16"])
 def test_networks_learn_from_windows_of_any_cap(model: Any) -> None:
     found = said(model, folds=(0,))
     r_SP = correlations(found)
