@@ -1,6 +1,5 @@
 """Path templates and input functions of EEG-to-fMRI synthesis."""
 
-from neuroloom.config import fill_environment
 from neuroloom.synthesis.pairs import find_pairs
 
 SYNTHESIS = f"{RESULTS}/synthesize/{{division}}"
@@ -24,7 +23,9 @@ SYNTHESIS_TABLES = [
 EXPORTED = CONFIG.synthesize.export if CONFIG.synthesize.use else None
 PAIRS = [pair.name for pair in find_pairs(list(ROWS.values()))] if CONFIG.synthesize.use else []
 SYNTHESES = CONFIG.synthesize.runs if PAIRS else []
-CONNECTOMES = fill_environment(CONFIG.synthesize.connectomes.folder or "") or None
+CONNECTOMES = CONFIG.synthesize.connectomes.folder and str(
+    Path(CONFIG.study.root_path) / CONFIG.synthesize.connectomes.folder
+)
 
 
 def pair_manifests(template):

@@ -5,10 +5,10 @@ from pathlib import Path
 from neuroloom.config import RecordingRow
 from neuroloom.jobs import Job, logged
 from neuroloom.synthesis.config import SynthesizeConfig
-from neuroloom.synthesis.jobs import predict_scans, score_scans
+from neuroloom.synthesis.jobs import left_out, predict_scans, score_scans
 from neuroloom.training.processes import set_threads
 
-with logged(snakemake):
+with logged(snakemake), left_out(snakemake.output, snakemake.wildcards.synthesizer):
     set_threads(snakemake.threads)
     names, config = snakemake.wildcards, SynthesizeConfig(**snakemake.params.synthesize)
     predictions, attribution = predict_scans(

@@ -40,6 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
             "n_permutations": 20,
             "attacks": False,
         },
+        "synthesize": {"connectomes": {"n_draws": 19}},
         "tokenize": {"tokenizers": few, "max_segments": 2, "n_permutations": 20},
     }
     overlay.write_text(yaml.safe_dump(values))
@@ -125,3 +126,12 @@ def test_three_devices_are_federated(study: Path) -> None:
     assert scores["score"].between(0, 1).all()
     within = scores["note"].str.contains("within subjects")
     assert set(scores.loc[within, "site"]) == {"all", "eegmmidb/eegmmidb"}  # one person, whose runs are kept apart
+
+
+def test_connectomes_of_fmri_are_predicted_beside_the_mean_and_nulls(study: Path) -> None:
+    """The mean of other people is what all EEG models have to beat, and a null stands beside each of them."""
+    table = pd.read_parquet(study / "tables/connectomes.parquet").query("group == 'all' and target == 'fc'")
+    r = table[table["metric"] == "r"].set_index(["model", "kind"])["score"]
+    assert 0.4 < r["training_mean", "baseline"] < 0.7
+    assert {"eeg_edges", "eeg_components"} <= {model for model, kind in r.index if kind == "other_person"}
+    assert (table["n_participants"] == 44).all()

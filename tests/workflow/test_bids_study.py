@@ -16,7 +16,7 @@ def study(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = f"{{name: mine, bids_root: {bids}, root: {bids}, recordings: config/recordings.tsv, labels: [age, sex]}}"
     (folder / "mine.yaml").write_text(
         f"study: {study}\nsources: {{mine: {{scanner_t_r: 1.5}}}}\n"
-        "tokenize: {use: []}\npretrain: {use: []}\nevaluate: {use: []}\nfederate: {use: []}\n"
+        "tokenize: {use: []}\npretrain: {use: []}\nevaluate: {use: []}\nfederate: {use: []}\nsynthesize: {use: []}\n"
     )
     (folder / "config").mkdir()
     return folder

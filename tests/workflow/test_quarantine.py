@@ -90,7 +90,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, limit in (("many", 0.9), ("few", 0.5)):
         (folder / f"{name}.yaml").write_text(
             f"study: {{name: faults, recordings: recordings.tsv}}\nquarantine: {{max_fraction: {limit}}}\n"
-            "tokenize: {use: []}\npretrain: {use: []}\nevaluate: {use: []}\nfederate: {use: []}\n"
+            "tokenize: {use: []}\npretrain: {use: []}\nevaluate: {use: []}\n"
+            "federate: {use: []}\nsynthesize: {use: []}\n"
             "sources:\n"
             "  faults: {montage: colin27_1020, line_freq: 50}\n"
             "  scanner: {montage: colin27_1020, line_freq: 50, scanner_t_r: 2.0}\n"

@@ -264,8 +264,8 @@ def people_notes(summary: pd.DataFrame) -> list[str]:
         told = listed([f"{name} ({n:.0f})" for name, n in fewer.items()])
         if told:
             notes.append(
-                f"{_start(split)}: {told} were asked about fewer people than the others ({counts.max():.0f}), in some "
-                "folds only: an encoder knows those it was pretrained on, and its own test fold alone is new to it."
+                f"{_start(split)}: {told} were asked about fewer people than the others ({counts.max():.0f}), in the "
+                "folds that their settings name; to an encoder, only the people of its own test fold are new."
             )
     missing = [] if summary.empty or "note" not in summary else [str(note) for note in summary["note"].dropna() if note]
     return notes + [f"A null is missing: {note}." for note in dict.fromkeys(missing)]

@@ -23,6 +23,7 @@ from neuroloom.synthesis.power import in_band, response_at, share_in_band
 PENALTY = 1.0
 HEARD_BAND = (8.0, 13.0)  # Hz, alpha: what BOLD follows most
 HEARD = 1.0  # power of the source over that of all else, behind the best filter
+CEILING_COLUMNS = ["parcel", "ceiling", "snr", "group", "scan"]
 VISIBLE, WEAK, INVISIBLE = "visible", "weak", "invisible"
 
 

@@ -122,7 +122,7 @@ class ConnectomesConfig(Frozen):
     """Connectomes of EEG and fMRI of the same people, of which one is predicted from the other."""
 
     folder: str | None = Field(
-        None, description="Folder of connectome files (${VAR:-default} is filled in); null leaves the table out."
+        None, description="Folder of connectome files, below study.root; null leaves the table out."
     )
     n_draws: int = Field(100, ge=19, description="Of people who are exchanged, for the null.")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pandas as pd
 from neuroloom.artifacts import Artifact, open_artifact
 from neuroloom.config import RecordingRow
 from neuroloom.provenance import child_rng
-from neuroloom.quarantine import Quarantined
+from neuroloom.quarantine import Quarantined, QuarantineRow, UnusableRecording, write_quarantine
 from neuroloom.schema import ConfigError
 from neuroloom.synthesis.attribution import attribution_table
-from neuroloom.synthesis.ceiling import ceiling_table
+from neuroloom.synthesis.ceiling import CEILING_COLUMNS, ceiling_table
 from neuroloom.synthesis.config import BANDS, Division, SynthesizeConfig
 from neuroloom.synthesis.pairs import Pair, find_pairs
 from neuroloom.synthesis.pieces import whole_scan
@@ -39,8 +40,23 @@ def opened(
     for name, reason in left_out.items():
         logger.warning("%s is left out: %s", name, reason)
     if not scans:
-        raise ConfigError(f"none of {len(pairs)} pairs of EEG and BOLD can be used: " + "; ".join(left_out.values()))
+        reason = f"none of {len(pairs)} can be used, the first because {next(iter(left_out.values()), 'there is none')}"
+        raise UnusableRecording("pairs of EEG and BOLD", reason, "see the quarantine table")
     return pairs, scans, eeg_by_pair
+
+
+@contextmanager
+def left_out(output: Any, model: str) -> Iterator[None]:
+    """Where there is nobody to train on or to test, empty tables and a quarantine manifest instead of a failure."""
+    try:
+        yield
+    except (ConfigError, UnusableRecording) as error:
+        logger.warning("%s is left out: %s", model, error)
+        Path(output.store).mkdir(parents=True, exist_ok=True)
+        for path in (Path(name) for name in output if str(name).endswith(".parquet")):
+            pd.DataFrame().to_parquet(path)
+        row = QuarantineRow(model, "synthesize_bold", "pairs of EEG and BOLD", str(error), "see the quarantine table")
+        write_quarantine(Path(output.manifest), row)
 
 
 def predict_scans(
@@ -145,7 +161,10 @@ def find_ceiling(
     simulated: Path,
 ) -> pd.DataFrame:
     """Ceiling and visibility of each scan and parcel of a simulated study; see `ceiling.ceiling_table`."""
-    _, scans, _ = opened(rows, aligned, eeg)
+    try:
+        _, scans, _ = opened(rows, aligned, eeg)
+    except UnusableRecording:
+        return pd.DataFrame(columns=CEILING_COLUMNS)
     pieces = [whole_scan(scan, config) for scan in scans]
     bold, field = ({scan.name: _truth(simulated, scan, modality) for scan in scans} for modality in ("bold", "eeg"))
     return ceiling_table(pieces, bold, field)
