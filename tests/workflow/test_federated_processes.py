@@ -92,7 +92,7 @@ def test_a_killed_server_goes_on_and_a_site_joins_late(set_up: Callable[..., Any
         except FederationError as error:
             lost.append(error)
 
-    with started(tmp_path / "first", first) as parts:
+    with started(tmp_path / "first", first, environment={"OMP_NUM_THREADS": "1"}) as parts:
         thread = threading.Thread(target=run, args=(parts.superlink,))
         thread.start()
         limit = time.monotonic() + 90

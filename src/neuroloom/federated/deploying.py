@@ -40,12 +40,17 @@ def deployed(folder: Path, site_files: Mapping[str, Path], server: ServerFile) -
     FederationError
         If a process does not start, or the run fails, with the end of the log; started again, it goes on.
     """
+    import torch
+
     from neuroloom.federated.server import RESULT
     from neuroloom.federated.site import site_label, write_json
 
     path = write_json(folder / "server-file.json", server)
     processes = Path(tempfile.mkdtemp(prefix="processes-", dir=folder))
-    with federation(processes, {site_label(site): file for site, file in site_files.items()}) as parts:
+    nodes = {site_label(site): file for site, file in site_files.items()}
+    # sums of two threads are rounded otherwise than those of one: the same bits ask for as many as a simulation has
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with federation(processes, nodes, environment=threads) as parts:
         run = run_app(parts.superlink, APP, server_file=path)
     if not run.completed:
         end = "\n".join(run.log.splitlines()[-LOG_LINES:])
