@@ -168,11 +168,14 @@ def _lateness(spectrum_VCF: Array, model: GradientModel) -> Array:
     A head that moves mixes the waveforms of the gradients anew, which a plain phase would take for time. So only that
     part of the derivative counts which is no mixture of the waveforms.
     """
+    import scipy.linalg
+
     least = max(int(LEAST_HZ * model.period / model.sfreq), 1)
     turn_F = 2 * np.pi * np.arange(least, spectrum_VCF.shape[2]) / model.n_grid
     mean_CF = spectrum_VCF[:, :, least:].mean(axis=0)
     mean_CN, slope_CN = _as_real(mean_CF), _as_real(-1j * turn_F * mean_CF)
-    wave_KN = np.linalg.svd(mean_CN, full_matrices=False)[2][:N_WAVEFORMS]
+    # of a narrow matrix, by the driver that does not give up: the usual one has done so on a busy machine
+    wave_KN = scipy.linalg.svd(mean_CN, full_matrices=False, lapack_driver="gesvd")[2][:N_WAVEFORMS]
     slope_CN -= slope_CN @ wave_KN.T @ wave_KN
     apart_VCN = _as_real(spectrum_VCF[:, :, least:]) - mean_CN
     return np.einsum("vcn,cn->v", apart_VCN, slope_CN) / max(float((slope_CN**2).sum()), 1e-300)
