@@ -28,8 +28,8 @@ CONNECTOMES = CONFIG.synthesize.connectomes.folder and str(
 )
 
 
-def pair_manifests(template):
-    """One manifest for each pair of EEG and BOLD."""
+def of_pairs(template):
+    """One file for each pair of EEG and BOLD."""
     if not PAIRS:
         raise WorkflowError("no EEG and BOLD of one person, task and run in the sheet: synthesize.use has to be []")
     return expand(template, pair=PAIRS)
@@ -37,22 +37,22 @@ def pair_manifests(template):
 
 def get_pairs(wildcards):
     """The aligned pairs of EEG and BOLD."""
-    return pair_manifests(f"{RESULTS}/synthesize/pairs/{{pair}}.manifest.json")
+    return of_pairs(f"{RESULTS}/synthesize/pairs/{{pair}}.manifest.json")
 
 
 def get_pair_rows(wildcards):
     """What was found when the pairs were aligned, or why one cannot be used."""
-    return pair_manifests(f"{RESULTS}/synthesize/pairs/{{pair}}.parquet")
+    return of_pairs(f"{RESULTS}/synthesize/pairs/{{pair}}.parquet")
 
 
 def get_pair_eeg(wildcards):
     """The cleaned EEG of the pairs."""
-    return pair_manifests(f"{RESULTS}/preprocess/{{pair}}_eeg.manifest.json")
+    return of_pairs(f"{RESULTS}/preprocess/{{pair}}_eeg.manifest.json")
 
 
 def get_pair_bold(wildcards):
     """The cleaned BOLD of the pairs."""
-    return pair_manifests(f"{RESULTS}/preprocess/{{pair}}_bold.manifest.json")
+    return of_pairs(f"{RESULTS}/preprocess/{{pair}}_bold.manifest.json")
 
 
 def get_truths(wildcards):
@@ -103,7 +103,7 @@ def get_exports(wildcards):
 def get_syntheses(wildcards):
     """Tables of all models in all splits."""
     return [
-        f"{RESULTS}/synthesize/{division}/{synthesizer}.{kind}.parquet"
+        SYNTHESIS_FILES[kind].format(division=division, synthesizer=synthesizer)
         for division, synthesizer in SYNTHESES
         for kind in SYNTHESIS_KINDS
     ]

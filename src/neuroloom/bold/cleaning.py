@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -155,9 +155,21 @@ def _bridged(kept_PV: Array, kept: Array, n_volumes: int) -> Array:
     return np.stack([np.interp(np.arange(n_volumes), kept, series_V) for series_V in kept_PV])
 
 
-def usable_band(
-    config: BoldConfig, *, t_r: float, n_volumes: int, file: str
-) -> tuple[float | None, float | None, list[str]]:
+class Band(Protocol):
+    """Settings that have the two cut-offs, Hz; None for one that is not wanted."""
+
+    @property
+    def high_pass(self) -> float | None:
+        """Slower is taken out."""
+        ...
+
+    @property
+    def low_pass(self) -> float | None:
+        """Faster is taken out."""
+        ...
+
+
+def usable_band(config: Band, *, t_r: float, n_volumes: int, file: str) -> tuple[float | None, float | None, list[str]]:
     """The cut-offs that this series can carry, Hz, and why one was left out."""
     nyquist, slowest, notes = 0.5 / t_r, 1 / (n_volumes * t_r), []
     high_pass, low_pass = config.high_pass, config.low_pass

@@ -26,7 +26,14 @@ from neuroloom.evaluation.probes import missing_row, participant_scores, score_p
 from neuroloom.evaluation.readout import ProbeSettings
 from neuroloom.evaluation.regimes import Frozen, run_regime
 from neuroloom.evaluation.splits import Split, from_json, participant_of, site_of
-from neuroloom.evaluation.tasks import TaskWindows, find_windows, parts_of, share_split, split_of_task
+from neuroloom.evaluation.tasks import (
+    TaskWindows,
+    find_windows,
+    labelled_examples,
+    parts_of,
+    share_split,
+    split_of_task,
+)
 from neuroloom.models.base import load_model
 from neuroloom.provenance import child_rng
 from neuroloom.quarantine import UnusableRecording
@@ -88,20 +95,6 @@ class Question:
             for seed in range(self.config.n_seeds):
                 rng = child_rng(self.seed, f"few shot {self.names['task']} {self.names['fold']} {seed}")
                 yield share, seed, share_split(self.split, self.windows, share, rng)
-
-
-def labelled_examples(windows: TaskWindows, *, sfreq: float | None, preparation: Preparation) -> Examples:
-    """Segments of a task's windows with their labels and people, in no part yet."""
-    segments, labels = windows.segments(sfreq=sfreq, preparation=preparation)
-    counts = [len(label_N) for label_N in labels]
-    return Examples(
-        corpus=segments,
-        recording_W=np.repeat(np.arange(len(segments)), counts),
-        segment_W=np.concatenate([np.arange(count) for count in counts]),
-        labels_W=np.concatenate(labels),
-        participants_W=np.repeat([participant_of(row) for row in windows.rows], counts),
-        parts_W=np.full(sum(counts), ""),
-    )
 
 
 def judge_model(*, folder: Path, **asked: Any) -> Tables:

@@ -12,6 +12,7 @@ import numpy as np
 from neuroloom.artifacts import Artifact, open_artifact
 from neuroloom.config import RecordingRow
 from neuroloom.evaluation.config import TaskConfig
+from neuroloom.evaluation.examples import Examples
 from neuroloom.evaluation.splits import (
     Split,
     device_of,
@@ -163,19 +164,51 @@ def _as_numbers(label_N: Array, row: RecordingRow, column: str) -> Array:
         ) from None
 
 
+def labelled_examples(windows: TaskWindows, *, sfreq: float | None, preparation: Preparation) -> Examples:
+    """Segments of a task's windows with their labels and people, in no part yet."""
+    segments, labels = windows.segments(sfreq=sfreq, preparation=preparation)
+    counts = [len(label_N) for label_N in labels]
+    return Examples(
+        corpus=segments,
+        recording_W=np.repeat(np.arange(len(segments)), counts),
+        segment_W=np.concatenate([np.arange(count) for count in counts]),
+        labels_W=np.concatenate(labels),
+        participants_W=np.repeat([participant_of(row) for row in windows.rows], counts),
+        parts_W=np.full(sum(counts), ""),
+    )
+
+
 def split_of_task(task: TaskConfig, windows: TaskWindows, split: Split, fold: int) -> Split:
     """The split of a task: that of the study, or sites, or sessions or runs of people, where the task says so."""
     if task.split == "subject":
         return split
     if task.split == "site":
-        sites = sorted({site_of(row) for row in windows.rows})
-        if len(sites) < 2 or fold >= len(sites):
-            raise ConfigError(
-                f"fold {fold}: the task has {len(sites)} sites, of which each is left out in turn, in folds from 0; "
-                "ask more sites, or fewer folds (split.folds)"
-            )
-        return split_site(list(windows.rows), site=sites[fold], n_folds=VALIDATION_FOLDS)
+        return leave_site_out(windows.rows, fold=fold, asked="the task", setting="split.folds")
     return split_within(list(windows.rows), by=task.split, fold=fold)
+
+
+def leave_site_out(rows: Sequence[RecordingRow], *, fold: int, asked: str, setting: str) -> Split:
+    """The split that tests all people of one site, the one of that number.
+
+    Parameters
+    ----------
+    rows : sequence of RecordingRow
+    fold : int
+    asked, setting : str
+        What has these sites, and the setting that names folds, for errors.
+
+    Raises
+    ------
+    ConfigError
+        If there are not so many sites.
+    """
+    sites = sorted({site_of(row) for row in rows})
+    if len(sites) < 2 or fold >= len(sites):
+        raise ConfigError(
+            f"fold {fold}: {asked} has {len(sites)} sites, of which each is left out in turn, in folds from 0; "
+            f"ask more sites, or fewer folds ({setting})"
+        )
+    return split_site(list(rows), site=sites[fold], n_folds=VALIDATION_FOLDS)
 
 
 def parts_of(windows: TaskWindows, counts: Sequence[int], split: Split) -> Array:

@@ -17,9 +17,8 @@ from pydantic import Field, ValidationError
 from neuroloom.config import RecordingRow
 from neuroloom.evaluation.config import TaskConfig
 from neuroloom.evaluation.examples import Examples, Group, check_levels, encoder_inputs
-from neuroloom.evaluation.judging import labelled_examples
 from neuroloom.evaluation.splits import PARTS, Split, site_of
-from neuroloom.evaluation.tasks import find_windows
+from neuroloom.evaluation.tasks import find_windows, labelled_examples
 from neuroloom.federated.config import FLEEG, FederateConfig, StrategyConfig
 from neuroloom.models.base import load_model
 from neuroloom.quarantine import UnusableRecording

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from neuroloom.bold.confounds import MOTION as MOTION
+from neuroloom.bold.hrf import hrf_kernel, read_at
 from neuroloom.bold.parcels import Parcellation, template_parcels
 from neuroloom.bold.realign import grid_centre, resample_moved, rigid_matrix
 from neuroloom.config import ConfigError
@@ -130,22 +131,15 @@ def slice_responses(
 
     Parameters are those of `bold_response`; `slice_time_Z` (s) counts from the start of a volume.
     """
-    from nilearn.glm.first_level import glover_hrf
     from scipy.signal import oaconvolve
 
-    kernel = glover_hrf(1 / GRID_RATE, oversampling=1, time_length=32.0 + max(hrf_lag, 0.0), onset=hrf_lag)
-    response_PG = oaconvolve(drive_PG, kernel[None], axes=1)[:, : drive_PG.shape[1]]
+    response_PG = oaconvolve(drive_PG, hrf_kernel(GRID_RATE, hrf_lag)[None], axes=1)[:, : drive_PG.shape[1]]
     start_V = start + np.arange(n_volumes) * t_r
-    bold_PV = _read(response_PG, start_V)
+    bold_PV = read_at(response_PG, rate=GRID_RATE, time_V=start_V)
     mean_P1, sd_P1 = bold_PV.mean(axis=1, keepdims=True), bold_PV.std(axis=1, keepdims=True)
     times, which_Z = np.unique(slice_time_Z, return_inverse=True)
-    read = [(_read(response_PG, start_V + time) - mean_P1) / sd_P1 for time in times]
+    read = [(read_at(response_PG, rate=GRID_RATE, time_V=start_V + time) - mean_P1) / sd_P1 for time in times]
     return np.stack(read)[which_Z]
-
-
-def _read(response_PG: Array, time_V: Array) -> Array:
-    grid_G = np.arange(response_PG.shape[1]) / GRID_RATE
-    return np.stack([np.interp(time_V, grid_G, response_G) for response_G in response_PG])
 
 
 def slice_times(n_slices: int, t_r: float, order: Literal["at_once", "ascending", "interleaved"]) -> Array:

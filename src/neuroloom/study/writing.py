@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neuroloom.bold.confounds import framewise_displacement
+from neuroloom.bold.images import write_nifti
 from neuroloom.config import RecordingRow
 from neuroloom.records import Array, Events
 from neuroloom.study.bold_model import MOTION, SPACE, Scan, VoxelGrid
@@ -118,7 +119,7 @@ def write_scan(
     """Write one BOLD run with events and sidecar; slice times stand there where slices differ in them."""
     folder = bids / f"sub-{row.subject}" / "func"
     folder.mkdir(parents=True, exist_ok=True)
-    _write_nifti(folder / datatype_name(row, "bold.nii.gz"), scan.bold_XYZV, grid.affine_44, t_r)
+    write_nifti(folder / datatype_name(row, "bold.nii.gz"), scan.bold_XYZV, grid.affine_44, t_r=t_r)
     sidecar = _MACHINE | {
         "RepetitionTime": t_r,
         "TaskName": row.task,
@@ -142,7 +143,7 @@ def write_derivatives(scan: Scan, *, row: RecordingRow, bids: Path, grid: VoxelG
     confounds["framewise_displacement"] = framewise_displacement(scan.motion_V6)
     _write_tsv(folder / datatype_name(row, "desc-confounds_timeseries.tsv"), pd.DataFrame(confounds | scan.confounds))
     mask = datatype_name(row, f"space-{SPACE}_desc-brain_mask")
-    _write_nifti(folder / f"{mask}.nii.gz", grid.brain_XYZ.astype(np.uint8), grid.affine_44, None)
+    write_nifti(folder / f"{mask}.nii.gz", grid.brain_XYZ.astype(np.uint8), grid.affine_44)
     _write_json(folder / f"{mask}.json", {"Type": "Brain", "SpatialReference": SPACE})
 
 
@@ -329,19 +330,6 @@ def _write_event_levels(path: Path, events: Events) -> None:
     sidecar = json.loads(path.read_text()) if path.exists() else {}
     levels = {label: _LEVELS[label] for label in sorted(set(events.label))}
     _write_json(path, sidecar | {"trial_type": {"Description": "Condition", "Levels": levels}})
-
-
-def _write_nifti(path: Path, data: Array, affine_44: Array, t_r: float | None) -> None:
-    import nibabel
-
-    image = nibabel.Nifti1Image(data, affine_44)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_sform(affine_44, code="mni")
-    image.set_qform(affine_44, code="mni")
-    # The fourth pixel size is the repetition time; a mask has none.
-    if t_r is not None:
-        image.header.set_zooms((*image.header.get_zooms()[:3], t_r))
-    image.to_filename(path)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -18,12 +18,12 @@ from neuroloom.synthesis.baselines import common_signal
 from neuroloom.synthesis.config import Bands
 from neuroloom.synthesis.head_model import COMMON
 from neuroloom.synthesis.metrics import correlation
+from neuroloom.synthesis.nulls import MEASURED
 from neuroloom.synthesis.pieces import Piece
 from neuroloom.synthesis.power import electrode_power, grid_rate, lagged_at
 from neuroloom.synthesis.predicted import Predicted
 
 STEP_S = 2.0  # between lags
-MEASURED = "measured"
 
 
 def attribution_table(

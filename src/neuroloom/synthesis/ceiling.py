@@ -15,7 +15,7 @@ import pandas as pd
 from neuroloom.artifacts import Artifact
 from neuroloom.records import Array
 from neuroloom.study.sources import GRID_RATE
-from neuroloom.synthesis.linear import Sample, fit_ridge
+from neuroloom.synthesis.linear import Sample, sums_of
 from neuroloom.synthesis.metrics import correlation
 from neuroloom.synthesis.pieces import Piece
 from neuroloom.synthesis.power import in_band, response_at, share_in_band
@@ -42,7 +42,7 @@ def ceilings(pieces: Sequence[Piece], truths: Mapping[str, Artifact]) -> dict[st
     for piece in pieces:
         name, person = piece.scan.name, piece.scan.participant
         others = [samples[one.scan.name] for one in pieces if one.scan.participant != person]
-        said_PN, _ = fit_ridge(others, penalty=PENALTY).predict(samples[name].feature_PKN)
+        said_PN = sums_of(others).fit(PENALTY).mean(samples[name].feature_PKN)
         found[name] = correlation(piece.target_PN, said_PN)
     return found
 

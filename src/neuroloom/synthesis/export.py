@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from neuroloom.bold.images import write_nifti
 from neuroloom.bold.parcels import Parcellation, make_parcellation
 from neuroloom.config import RecordingRow
 from neuroloom.records import Array
@@ -174,7 +175,8 @@ def _write_series(stem: Path, values_PV: Array, parcellation: Parcellation, side
     filled_PV = np.where(whole_P1, values_PV, 0).astype(np.float32)
     data_XYZV = np.pad(filled_PV, ((1, 0), (0, 0)))[parcellation.labels_XYZ]
     _write_json(stem.with_name(f"{stem.name}.json"), sidecar)
-    return _write_nifti(stem, data_XYZV, parcellation.affine_44, float(sidecar["RepetitionTime"]))
+    path = stem.with_name(f"{stem.name}.nii.gz")
+    return write_nifti(path, data_XYZV, parcellation.affine_44, t_r=float(sidecar["RepetitionTime"]))
 
 
 def _write_labels(stem: Path, parcellation: Parcellation, space: str) -> None:
@@ -184,21 +186,8 @@ def _write_labels(stem: Path, parcellation: Parcellation, space: str) -> None:
     table.to_csv(stem.with_name(f"{stem.name}.tsv"), sep="\t", index=False)
     facts = {"Description": f"Parcels of {parcellation.name}", "SpatialReference": space, "Manual": False}
     _write_json(stem.with_name(f"{stem.name}.json"), facts | {"GeneratedBy": _generated_by()})
-    _write_nifti(stem, parcellation.labels_XYZ.astype(np.int16), parcellation.affine_44, None)
-
-
-def _write_nifti(stem: Path, data: Array, affine_44: Array, t_r: float | None) -> Path:
-    import nibabel
-
-    image = nibabel.Nifti1Image(data, affine_44)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_sform(affine_44, code="mni")
-    image.set_qform(affine_44, code="mni")
-    if t_r is not None:
-        image.header.set_zooms((*image.header.get_zooms()[:3], t_r))
     path = stem.with_name(f"{stem.name}.nii.gz")
-    image.to_filename(path)
-    return path
+    write_nifti(path, parcellation.labels_XYZ.astype(np.int16), parcellation.affine_44)
 
 
 def _generated_by() -> list[dict[str, str]]:

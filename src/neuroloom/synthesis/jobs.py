@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +190,13 @@ def export_bold(
     folder : Path
     voxel_mm : float
     """
-    from neuroloom.bold.parcels import load_atlas
+    from neuroloom.bold.parcels import Parcellation, load_atlas
     from neuroloom.records import ParcelSeries
-    from neuroloom.synthesis.export import entities_of, write_bold_image
+    from neuroloom.synthesis.export import entities_of, resampled, write_bold_image
+
+    @cache
+    def fitted(atlas: str) -> Parcellation:
+        return resampled(load_atlas(atlas), voxel_mm)
 
     predictions = Predictions.from_artifact(artifact)
     row_of = {pair.name: pair.bold for pair in find_pairs(rows)}
@@ -205,7 +210,7 @@ def export_bold(
         write_bold_image(
             scan.bold_pred_PV,
             scan.bold_std_PV,
-            parcellation=load_atlas(series.atlas),
+            parcellation=fitted(series.atlas),
             t_r=scan.t_r,
             space=series.space,
             folder=folder / row.site,
@@ -213,5 +218,4 @@ def export_bold(
             description=f"BOLD predicted from EEG by {predictions.facts['model']}, in SDs of training",
             unit="1",
             start_time=float(scan.onset_V[0]),
-            voxel_mm=voxel_mm,
         )

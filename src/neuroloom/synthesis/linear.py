@@ -51,12 +51,14 @@ class Linear:
     def predict(self, feature_PKN: Array) -> tuple[Array, Array]:
         """Mean and SD of the target, (P, N) each; features are (P, K, N), or (1, K, N) where parcels share them."""
         scaled_PKN = feature_PKN / self.scale_PK[..., None]
-        mean_PN = np.einsum("pk,pkn->pn", self.weight_PK, np.broadcast_to(scaled_PKN, self._shape(scaled_PKN)))
         leverage_PN = np.einsum("pkn,pkj,pjn->pn", scaled_PKN, self.inverse_PKK, scaled_PKN, optimize=True)
-        return mean_PN, self.noise_P[:, None] * np.sqrt(1 + leverage_PN)
+        return self.mean(feature_PKN), self.noise_P[:, None] * np.sqrt(1 + leverage_PN)
 
-    def _shape(self, feature_PKN: Array) -> tuple[int, int, int]:
-        return (len(self.weight_PK), feature_PKN.shape[1], feature_PKN.shape[2])
+    def mean(self, feature_PKN: Array) -> Array:
+        """Mean of the target alone, (P, N)."""
+        scaled_PKN = feature_PKN / self.scale_PK[..., None]
+        shape = (len(self.weight_PK), *scaled_PKN.shape[1:])
+        return np.einsum("pk,pkn->pn", self.weight_PK, np.broadcast_to(scaled_PKN, shape))
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,25 @@ class Sample:
     target_PN: Array
 
 
-def fit_ridge(samples: Sequence[Sample], *, penalty: float) -> Linear:
-    """Weights by one penalty, in units of features that have an SD of 1; noise is not known yet.
+@dataclass(frozen=True)
+class Sums:
+    """What all penalties have in common: products of the scaled features with each other and with the target."""
 
-    Parameters
-    ----------
-    samples : sequence of Sample
-    penalty : float
-        What is added to the sum of squares of each feature.
-    """
+    gram_PKK: Array
+    moment_PK: Array
+    scale_PK: Array
+
+    def fit(self, penalty: float) -> Linear:
+        """Weights by one penalty, which is added to the sum of squares of each feature; noise is not known yet."""
+        n_parcels, n_features = self.moment_PK.shape
+        inverse_PKK = np.linalg.inv(self.gram_PKK + penalty * np.eye(n_features))
+        each_PKK = np.broadcast_to(inverse_PKK, (n_parcels, n_features, n_features))
+        weight_PK = np.einsum("pkj,pj->pk", each_PKK, self.moment_PK)
+        return Linear(weight_PK, self.scale_PK, inverse_PKK, np.full((n_parcels, 0), np.nan))
+
+
+def sums_of(samples: Sequence[Sample]) -> Sums:
+    """Over some pieces; features are in units of their SD there."""
     n_features = samples[0].feature_PKN.shape[1]
     # each parcel in units of its own, or the penalty would shrink those most whose power hardly changes
     count = sum(one.feature_PKN.shape[2] for one in samples)
@@ -91,16 +103,14 @@ def fit_ridge(samples: Sequence[Sample], *, penalty: float) -> Linear:
         weighted_PKN = scaled_PKN * measured_P11 if n_designs == n_parcels else scaled_PKN
         gram_PKK += weighted_PKN @ weighted_PKN.transpose(0, 2, 1)
         moment_PK += np.einsum("pkn,pn->pk", np.broadcast_to(scaled_PKN, (n_parcels, *scaled_PKN.shape[1:])), target_PN)
-    inverse_PKK = np.linalg.inv(gram_PKK + penalty * np.eye(n_features))
-    weight_PK = np.einsum("pkj,pj->pk", np.broadcast_to(inverse_PKK, (n_parcels, *inverse_PKK.shape[1:])), moment_PK)
-    return Linear(weight_PK, scale_PK, inverse_PKK, np.full((n_parcels, 0), np.nan))
+    return Sums(gram_PKK, moment_PK, scale_PK)
 
 
 def mean_correlation(model: Linear, samples: Sequence[Sample]) -> float:
     """Mean over samples and parcels of the correlation of prediction and target."""
     from neuroloom.synthesis.metrics import correlation
 
-    found = [correlation(one.target_PN, model.predict(one.feature_PKN)[0]) for one in samples]
+    found = [correlation(one.target_PN, model.mean(one.feature_PKN)) for one in samples]
     known = np.concatenate([r_P[np.isfinite(r_P)] for r_P in found])
     return float(known.mean()) if len(known) else -1.0
 
@@ -123,21 +133,21 @@ def choose_ridge(
         Brought to the size that explains most of validation, by one factor for all parcels. Its residue is that of
         validation, before it was fitted to it.
     """
-    best: tuple[float, Any, float] | None = None
+    best: tuple[float, Any, float, Linear] | None = None
     for name, samples in designs.items():
-        train, validation = samples("train"), samples("validation")
+        sums, validation = sums_of(samples("train")), samples("validation")
         for penalty in sorted(penalties, reverse=True):
-            score = mean_correlation(fit_ridge(train, penalty=penalty), validation)
+            model = sums.fit(penalty)
+            score = mean_correlation(model, validation)
             if best is None or score > best[0]:
-                best = (score, name, penalty)
+                best = (score, name, penalty, model)
     if best is None:
         raise ValueError("no design, or no penalty, to choose from")
-    _, name, penalty = best
+    _, name, penalty, before = best
     train, validation = designs[name]("train"), designs[name]("validation")
-    before = fit_ridge(train, penalty=penalty)
-    said_PN = np.concatenate([before.predict(one.feature_PKN)[0] for one in validation], axis=1)
+    said_PN = np.concatenate([before.mean(one.feature_PKN) for one in validation], axis=1)
     target_PN = np.concatenate([one.target_PN for one in validation], axis=1)
     # the penalty that ranks best shrinks more than the size of BOLD asks for
     gain = max(float(np.nansum(target_PN * said_PN) / max(float(np.sum(said_PN**2)), 1e-30)), LEAST_GAIN)
-    both = fit_ridge([*train, *validation], penalty=penalty)
+    both = sums_of([*train, *validation]).fit(penalty)
     return name, replace(both, weight_PK=gain * both.weight_PK, residue_PN=target_PN - gain * said_PN)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from neuroloom.bold.cleaning import clean_series
+from neuroloom.bold.cleaning import clean_series, usable_band
 from neuroloom.records import Array
 from neuroloom.schema import ConfigError
 from neuroloom.synthesis.config import SynthesizeConfig, TargetConfig
@@ -66,7 +66,7 @@ class Piece:
             return single_NN - 1 / len(single_NN)
         whole_V = np.arange(self.volumes_N[0], self.volumes_N[-1] + 1)
         series_NV = np.stack([np.interp(whole_V, self.volumes_N, one_N) for one_N in single_NN])
-        return _in_band(series_NV, self.target, self.scan.t_r)[:, self.volumes_N - self.volumes_N[0]]
+        return _in_band(series_NV, self.target, self.scan)[:, self.volumes_N - self.volumes_N[0]]
 
 
 def whole_scan(scan: Scan, config: SynthesizeConfig) -> Piece:
@@ -84,7 +84,7 @@ def piece_of(scan: Scan, first: int, last: int, config: SynthesizeConfig) -> Pie
         return Piece(scan, first, last, volumes_N, bold_PV[:, volumes_N], config.target)
     bold_PV = np.full((len(scan.parcels), last - first), np.nan)
     kept_V, filled_P = scan.kept_V[first:last], scan.filled_P
-    bold_PV[filled_P] = _in_band(scan.bold_PV[filled_P, first:last], config.target, scan.t_r, kept_V)
+    bold_PV[filled_P] = _in_band(scan.bold_PV[filled_P, first:last], config.target, scan, kept_V)
     return Piece(scan, first, last, volumes_N, bold_PV[:, volumes_N - first], config.target)
 
 
@@ -140,13 +140,11 @@ def nuisance(piece: Piece) -> tuple[list[str], Array]:
     return ["global_signal", *names], np.concatenate([global_N[None], *columns_MN]).T
 
 
-def _in_band(series_KV: Array, target: TargetConfig, t_r: float, kept_V: Array | None = None) -> Array:
+def _in_band(series_KV: Array, target: TargetConfig, scan: Scan, kept_V: Array | None = None) -> Array:
     """Without trend, in the band that this many volumes can carry."""
-    duration, nyquist = series_KV.shape[1] * t_r, 0.5 / t_r
-    high_pass = target.high_pass if target.high_pass and target.high_pass * duration >= 1 else None
-    low_pass = target.low_pass if target.low_pass and target.low_pass < nyquist else None
+    high_pass, low_pass, _ = usable_band(target, t_r=scan.t_r, n_volumes=series_KV.shape[1], file=scan.name)
     band: dict[str, Any] = {"high_pass": high_pass, "low_pass": low_pass}
-    return clean_series(series_KV, t_r=t_r, detrend=True, confounds_VM=None, kept_V=kept_V, **band)
+    return clean_series(series_KV, t_r=scan.t_r, detrend=True, confounds_VM=None, kept_V=kept_V, **band)
 
 
 def _published(bold_PV: Array, t_r: float) -> Array:

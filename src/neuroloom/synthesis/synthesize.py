@@ -12,7 +12,8 @@ import numpy as np
 
 from neuroloom.config import RecordingRow
 from neuroloom.evaluation.contamination import check_contamination
-from neuroloom.evaluation.splits import PARTS, Split, site_of, split_site, split_subjects, split_within
+from neuroloom.evaluation.splits import PARTS, Split, site_of, split_subjects, split_within
+from neuroloom.evaluation.tasks import leave_site_out
 from neuroloom.provenance import child_rng
 from neuroloom.quarantine import Quarantined, UnusableRecording
 from neuroloom.records import Array
@@ -26,7 +27,6 @@ from neuroloom.synthesis.scans import Scan, open_scan
 from neuroloom.training.checkpoint import CARD, read_card
 
 logger = logging.getLogger(__name__)
-VALIDATION_FOLDS = 4  # of the people of the other sites, of which one validates where a site is left out
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,13 @@ def divide(
     folds : sequence of int, optional
         Which are tested in turn; all where None.
     """
-    sites = sorted({site_of(row) for row in rows})
-    sessions = sorted({row.session or "" for row in rows})
-    count = {"subject": n_folds, "site": len(sites), "session": len(sessions)}[division]
+    counts = {"site": len({site_of(row) for row in rows}), "session": len({row.session for row in rows})}
+    count = counts.get(division, n_folds)
     for fold in range(count) if folds is None else folds:
         if division == "subject":
             yield split_subjects(sheet, n_folds=n_folds, fold=fold)
         elif division == "site":
-            yield split_site(rows, site=sites[fold], n_folds=VALIDATION_FOLDS)
+            yield leave_site_out(rows, fold=fold, asked="the synthesis", setting="synthesize.folds")
         else:
             yield split_within(rows, by="session", fold=fold)
 

@@ -1,9 +1,8 @@
 """The published dataset on a made folder of the same form: EEGLAB files with volume events, pickled tables."""
 
 import json
-import socket
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,18 +72,6 @@ def made(tmp_path: Path, tables: dict[str, pd.DataFrame], rng: np.random.Generat
         tables[name] = make_table(rng)
         tables[name].to_pickle(tmp_path / FOLDER / "fMRI_difumo64" / f"{name}_difumo64_roi.pkl")
     return tmp_path
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: Any, **__: Any) -> NoReturn:
-        raise socket.gaierror(-3, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

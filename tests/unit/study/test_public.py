@@ -1,8 +1,7 @@
-import socket
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,20 +10,6 @@ from neuroloom.config import ConfigError
 from neuroloom.study import public
 from neuroloom.study.neurobolt import neurobolt_study
 from neuroloom.study.public import NILEARN, PUBLIC, eegbci, moabb_study, nilearn_study, openneuro
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names do not resolve, as on a machine without a network; libraries that wait before a retry do not wait."""
-
-    def unreachable(*_: Any, **__: Any) -> NoReturn:
-        raise socket.gaierror(-3, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 def test_registry_names_every_fetcher() -> None:
