@@ -10,6 +10,6 @@ with logged(snakemake):
     rng = child_rng(snakemake.params.seed, "collect_synthesis")
     found = [Path(path) for path in snakemake.input.scores]
     tables = collect_synthesis(found, rng=rng, baseline=snakemake.params.baseline)
-    tables |= pair_tables([Path(path) for path in snakemake.input.qc])
+    tables |= pair_tables(snakemake.input.qc, snakemake.input.manifests)
     for path in map(Path, snakemake.output):
         tables[path.stem].to_parquet(path)

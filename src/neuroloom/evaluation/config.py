@@ -41,6 +41,7 @@ class TaskConfig(Frozen):
     )
     studies: tuple[Label, ...] = Field((), description="Studies that are asked; none means all.")
     modality: Literal["eeg", "meg"] = Field("eeg", description="Recordings that are asked.")
+    tasks: tuple[str, ...] = Field((), description="Values of the sheet's task column that are asked; none means all.")
     window: float = Field(4.0, gt=0, description="Length of a window, s.")
     offset: float = Field(0.0, ge=0, description="From the start of an event to its first window, s.")
     max_windows: int = Field(0, ge=0, description="Windows of one recording at most; 0 takes all.")

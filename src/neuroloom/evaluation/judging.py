@@ -85,9 +85,22 @@ class Question:
         return Budget(epochs=self.config.budget.epochs, candidates=self.config.budget.candidates)
 
     def examples(self, *, sfreq: float | None, preparation: Preparation) -> Examples:
-        """Labelled segments with the parts they belong to."""
+        """Labelled segments with the parts they belong to.
+
+        Raises
+        ------
+        ConfigError
+            If the test has one class only, of which every score is a matter of chance.
+        """
         found = labelled_examples(self.windows, sfreq=sfreq, preparation=preparation)
-        return replace(found, parts_W=_parts(self, found, self.split))
+        parts_W = _parts(self, found, self.split)
+        tested = sorted(set(map(str, found.labels_W[parts_W == "test"])))
+        if self.task.classes and len(tested) == 1:
+            raise ConfigError(
+                f"the test of {self.names['task']} has the class {tested[0]} only; ask recordings that have all of "
+                "them (studies, tasks), or keep something else apart (split)"
+            )
+        return replace(found, parts_W=parts_W)
 
     def trials(self) -> Iterator[tuple[float, int, Split]]:
         """Each share of the training people with each seed, and who is then trained on."""

@@ -84,7 +84,7 @@ def find_windows(task: TaskConfig, rows: Sequence[RecordingRow], manifests: Mapp
     ConfigError
         If no recording has a window, with what there is instead.
     """
-    asked = [row for row in rows if row.modality == task.modality and (not task.studies or row.study in task.studies)]
+    asked = [row for row in rows if _is_asked(task, row)]
     kept: list[tuple[Artifact, RecordingRow, Array, Array]] = []
     lost, seen = [], set[str]()
     for row in asked:
@@ -107,6 +107,11 @@ def find_windows(task: TaskConfig, rows: Sequence[RecordingRow], manifests: Mapp
         )
     artifacts, found, onsets, labels = zip(*kept, strict=True)
     return TaskWindows(artifacts, found, onsets, labels, task.window, tuple(lost))
+
+
+def _is_asked(task: TaskConfig, row: RecordingRow) -> bool:
+    named = (not task.studies or row.study in task.studies) and (not task.tasks or row.task in task.tasks)
+    return named and row.modality == task.modality
 
 
 def value_of(row: RecordingRow, column: str) -> str:

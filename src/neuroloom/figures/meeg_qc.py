@@ -42,7 +42,7 @@ def plot_meeg_qc(before: Recording, after: Recording, qc: MeegQc, *, title: str)
     kinds = [kind for kind in SHOWN if len(after.picks(kind))]
     with figure_style():
         figure = Figure(figsize=(10.5, 2.1 + 1.5 * len(kinds)))
-        figure.suptitle(f"{title}    {summary(qc)}", x=0.01, ha="left", weight="bold", fontsize=8)
+        figure.suptitle(f"{title}\n{summary(qc)}", x=0.01, ha="left", weight="bold", fontsize=8)
         grid = figure.add_gridspec(len(kinds), 4, width_ratios=(2.2, 1.4, 2.6, 2.6))
         for line, kind in enumerate(kinds):
             _plot_spectra(figure.add_subplot(grid[line, 0]), before, after, qc, kind)

@@ -78,7 +78,7 @@ SPHERE = (
     "Simulated people and the head model of our models share a sphere and the template's head: what that model knows "
     "of these heads, it does not know of real ones."
 )
-CLEAN = "Pairs of EEG and BOLD that could not be used are in the quarantine table, with the reason."
+CLEAN = "Pairs of EEG and BOLD, and models, that could not be used are in the quarantine table, with the reason."
 SEEN = "Some people of the test were seen in the training of a model: allow_seen_subjects is set."
 
 

@@ -180,7 +180,7 @@ def ceiling_verdicts(summary: pd.DataFrame, model: str, split: str) -> list[Verd
     share = float(row["of_ceiling"])
     if not math.isfinite(share):
         return []
-    reaches = f"reaches {100 * share:.0f} % of what true band power attains {WHERE[group]}"
+    reaches = f"reaches {100 * share:.1f} % of what true band power attains {WHERE[group]}"
     text = f"{_start(split)}: {model} {reaches} (r {row['r']:.2f} of {row['ceiling']:.2f})"
     return [Verdict("yes" if share >= ATTAINABLE else "no", f"{text}; {100 * ATTAINABLE:.0f} % were asked for.")]
 

@@ -5,7 +5,9 @@ Every mean goes the same way: folds and seeds of a scan, scans of a person, peop
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neuroloom.evaluation.statistics import bootstrap_interval, draw_participants, fdr
+from neuroloom.quarantine import SCHEMA, read_quarantine
 from neuroloom.records import Array
 from neuroloom.synthesis.nulls import MEASURED
 from neuroloom.synthesis.scoring import BETWEEN, FC, POOLED, SHORT
@@ -79,12 +82,22 @@ def collect_synthesis(
     }
 
 
-def pair_tables(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
-    """`pairs`: how each pair of EEG and BOLD was aligned; `pair_quarantine`: why the others could not be."""
+def pair_tables(paths: Sequence[str | Path], manifests: Sequence[str | Path] = ()) -> dict[str, pd.DataFrame]:
+    """`pairs`: how each pair of EEG and BOLD was aligned; `pair_quarantine`: why others, or models, are left out.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        One row for each pair.
+    manifests : sequence of path
+        Predictions of the models, or why there are none.
+    """
     rows = [pd.read_parquet(path) for path in paths]
     lost = [row[QUARANTINE] for row in rows if row["quarantined"].any()]
+    records = [json.loads(Path(path).read_text()) for path in manifests]
+    lost += [pd.DataFrame([asdict(read_quarantine(record))]) for record in records if record.get("schema") == SCHEMA]
     quarantine = pd.concat(lost, ignore_index=True) if lost else pd.DataFrame(columns=QUARANTINE)
-    return {"pairs": concat_rows(paths), "pair_quarantine": quarantine.astype("string")}
+    return {"pairs": concat_rows([Path(path) for path in paths]), "pair_quarantine": quarantine.astype("string")}
 
 
 def intervals(values_NP: Array, *, rng: np.random.Generator, n: int = 1000) -> tuple[Array, Array, Array, Array]:

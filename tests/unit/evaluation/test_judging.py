@@ -170,6 +170,15 @@ def test_what_cannot_be_asked_gives_rows_with_the_reason(study: dict[str, Any]) 
     assert judged(study, "unfitted")[0]["note"].str.contains("all were quarantined").all()
 
 
+def test_a_test_of_one_class_has_no_score(study: dict[str, Any]) -> None:
+    """Who asks for the site and leaves one out tests a single class, on which even the majority may be right."""
+    task = TaskConfig(by="site", classes={"a": ("s/a",), "b": ("s/b",)}, window=2.0, split="site")
+    scores, people, _ = judged_baselines(study, task=task)
+    assert scores["score"].isna().all()
+    assert scores["note"].str.contains("has the class a only").all()
+    assert not len(people)
+
+
 def test_shuffled_labels_score_at_chance(study: dict[str, Any]) -> None:
     """Windows moved away from their events: what is then read is nothing, and p says so."""
     config = CONFIG.model_copy(update={"regimes": ("linear",), "shares": (1.0,), "n_seeds": 1})

@@ -94,6 +94,8 @@ def test_what_cannot_be_asked_says_what_there_is(recording: Recording, tmp_path:
     found = find_windows(TaskConfig(classes=CLASSES, window=2.0), rows, manifests)
     assert len(found.rows) == 1
     assert "truncated" in found.lost[0]
+    with pytest.raises(ConfigError, match="no window of any class in 0 eeg recordings"):
+        find_windows(TaskConfig(classes=CLASSES, tasks=("other",)), rows, manifests)
     with pytest.raises(ValueError, match="two or more classes"):
         TaskConfig(by="event")
 

