@@ -1,5 +1,7 @@
 # make run     run the study of CONFIG and say where its report is (default: the simulated demo study)
 # make test    lint, types, unit, numerics, workflow and real-data tests
+# make test-slurm   a SLURM cluster on this machine, the smoke study through profiles/slurm, and its faults (root, Debian)
+# make repair  say what an interrupted run left behind, and clear it away
 # make env     set up .venv alone
 PYTHON ?= python3
 CORES ?= all
@@ -12,11 +14,14 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 MARK := .venv/installed
 TEST_MARK := .venv/installed-for-tests
 
-.PHONY: run test env
+.PHONY: run repair test test-slurm env
 
 run: $(MARK)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) -- $(TARGET)
 	@$(BIN)/neuroloom where --config $(CONFIG)
+
+repair: $(MARK)
+	$(BIN)/neuroloom doctor --config $(CONFIG) --mend
 
 env: $(MARK)
 
@@ -37,3 +42,9 @@ test: $(TEST_MARK)
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# not part of `make test`: it installs SLURM where it may, and says why it is skipped where it may not
+test-slurm: $(TEST_MARK)
+	if ! command -v slurmctld >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge slurm-client; fi
+	$(BIN)/python -m pytest tests/slurm --durations=0

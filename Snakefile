@@ -28,9 +28,10 @@ localrules:
 
 
 rule all:
-    """The report of the study, and the check that not too many recordings were quarantined."""
+    """The report of the study, the check that not too many recordings were quarantined, and the RO-Crate."""
     default_target: True
     input:
         f"{RESULTS}/report.html",
         get_exports,
         f"{RESULTS}/tables/quarantine_check.json",
+        f"{RESULTS}/ro-crate-metadata.json",

@@ -1,18 +1,24 @@
 """Linear prediction of 720 windows of 2,500 samples, order 16: ours against one window or one sample at a time.
 
-    python benchmarks/lipcot_features.py [--repeats 5]
+    python benchmarks/lipcot_features.py [--repeats 5] [--corpus 12]
 
 Plain: statsmodels' `burg`, window by window, and Burg's lattice in NumPy over the 59 channels of a record. Warped: that
 lattice with the all-pass in a Python loop over samples, which is how the published code works. Ours runs in one thread
 and in two (halves of the windows). The fastest of all repeats counts, and the repeats of all programs take turns, so
 that a busy machine slows all of them. Coefficients of all are compared.
+
+With `--corpus`, as many recordings of ten minutes are stored, and the pass of LiPCoT over them is timed: one after the
+other, in two threads, and in two worker processes of a Dask cluster that has done one pass before.
 """
 
 import argparse
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,10 +81,89 @@ def ours(x_WT: np.ndarray, warp: float, pool: ThreadPoolExecutor | None = None) 
     return found_WD[:, :-1]
 
 
+def make_corpus(folder: Path, n_recordings: int) -> list[Any]:
+    """Recordings of 59 channels and ten minutes, as `preprocess_meeg` leaves them."""
+    from neuroloom.artifacts import open_artifact, write_artifact
+    from neuroloom.records import Events, Recording
+    from neuroloom.tokenizers.segments import Segments
+
+    signal_CT = 1e-6 * make_windows()[: CHANNELS * 4].reshape(CHANNELS, -1).repeat(30, axis=1).astype(np.float32)
+    loc_C12 = np.random.default_rng(1).normal(size=(CHANNELS, 12)).astype(np.float32)
+    corpus = []
+    for at in range(n_recordings):
+        recording = Recording(
+            signal_CT=np.roll(signal_CT, at, axis=0),
+            sfreq=SFREQ,
+            ch_names=[f"E{channel}" for channel in range(CHANNELS)],
+            ch_types=["eeg"] * CHANNELS,
+            units=["V"] * CHANNELS,
+            status=["good"] * CHANNELS,
+            coil_C=np.ones(CHANNELS, np.int32),
+            loc_C12=loc_C12,
+            events=Events(np.zeros(0), np.zeros(0), []),
+            line_freq=50.0,
+        )
+        attrs = {**recording.attrs(), "recording": f"r{at}"}
+        write_artifact(folder / f"r{at}.zarr", "recording", arrays=recording.arrays(), attrs=attrs, window=5000)
+        corpus.append(Segments(open_artifact(folder / f"r{at}.zarr"), sfreq=SFREQ))
+    return corpus
+
+
+@contextmanager
+def places() -> Iterator[dict[str, Any]]:
+    from distributed import LocalCluster
+
+    from neuroloom.passes.mapping import Placement
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        yield {
+            "1 thread": Placement(threads=1),
+            "2 threads": Placement(threads=2),
+            "2 worker processes": Placement(scheduler="address", address=cluster.scheduler_address),
+        }
+
+
+def time_passes(n_recordings: int, repeats: int) -> None:
+    from neuroloom.passes.mapping import corpus_map
+    from neuroloom.tokenizers.config import LipcotConfig
+    from neuroloom.tokenizers.lipcot import Lipcot
+
+    tokenizer = Lipcot(LipcotConfig(), SFREQ)
+    with tempfile.TemporaryDirectory() as folder, places() as where:
+        corpus = make_corpus(Path(folder), n_recordings)
+        seconds = {name: np.inf for name in where}
+        found: dict[str, np.ndarray] = {}
+        for repeat in range(repeats + 1):
+            for name, place in where.items():
+                with corpus_map(place) as over:
+                    started = time.perf_counter()
+                    parts = list(over(tokenizer._series_features, corpus))
+                    taken = time.perf_counter() - started
+                found[name] = np.concatenate([part for part, _ in parts])
+                seconds[name] = min(seconds[name], taken if repeat else np.inf)
+    first = next(iter(where))
+    rows = [
+        {
+            "where": name,
+            "recordings": n_recordings,
+            "seconds": taken,
+            "speed_ratio": seconds[first] / taken,
+            "equal": np.array_equal(found[name], found[first]),
+        }
+        for name, taken in seconds.items()
+    ]
+    keep(rows, "lipcot_corpus")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--corpus", type=int, default=0)
+    given = parser.parse_args()
+    if given.corpus:
+        time_passes(given.corpus, given.repeats)
+        return
+    repeats = given.repeats
     x_WT, pool = make_windows(), ThreadPoolExecutor(2)
     programs: dict[tuple[str, str], Burg] = {
         ("plain", "statsmodels, by window"): by_window,

@@ -5,17 +5,19 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from neuroloom.bold.parcels import check_atlas
+from neuroloom.cluster import growing, keep_slurm_jobs
 from neuroloom.config import MODALITIES, ConfigError, parse_config
 from neuroloom.evaluation.splits import device_of, split_subjects
 from neuroloom.provenance import source_digest
 from neuroloom.study.rows import source_of, study_rows
 from neuroloom.study.site_files import SITE_FILES, empty_rooms_of, head_files_of
 
+keep_slurm_jobs()
 CONFIG = parse_config(config)
 RESULTS = f"results/{CONFIG.study.name}"
 LOGS = f"logs/{CONFIG.study.name}"
 BENCHMARKS = f"benchmarks/results/{CONFIG.study.name}"
-ROWS = {row.recording: row for row in study_rows(CONFIG)}
+ROWS = {row.recording: row for row in study_rows(CONFIG, check=workflow.is_main_process)}  # not in each job again
 ROW_VALUES = [row.model_dump() for row in ROWS.values()]
 FOLD = f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}"
 TOKEN_TABLES = [
@@ -42,7 +44,10 @@ EVALUATION_TABLES = [
 EVALUATION_FIGURES = ["downstream", "few_shot", "audits", "variance"]
 FEDERATION_FIGURES = ["scores", "rounds", "gains", "cost", "attacks"]
 EVALUATION = f"{RESULTS}/evaluate/{{task}}/fold-{{fold}}"
-DEVICES = sorted({device_of(row) for row in ROWS.values() if row.modality != "bold"})
+RECORDINGS_OF = {}  # device: what it measured; a search of the sheet for each device would be quadratic
+for name, row in ROWS.items():
+    RECORDINGS_OF.setdefault(device_of(row), []).append(name)
+DEVICES = sorted(device for device in RECORDINGS_OF if not device.endswith("-bold"))
 SIMULATED = CONFIG.study.recordings is None
 
 # a table's atlas is only its name, an image's has to be known
@@ -145,10 +150,9 @@ def get_tokenizer_source(wildcards):
 
 def get_device_manifests(wildcards):
     """The cleaned recordings of one device."""
-    names = [name for name, row in ROWS.items() if device_of(row) == wildcards.device]
-    if not names:
+    if wildcards.device not in RECORDINGS_OF:
         raise WorkflowError(f"no device {wildcards.device!r}; there are {', '.join(DEVICES)}")
-    return expand(f"{RESULTS}/preprocess/{{recording}}.manifest.json", recording=names)
+    return expand(f"{RESULTS}/preprocess/{{recording}}.manifest.json", recording=RECORDINGS_OF[wildcards.device])
 
 
 def get_benchmarks(wildcards):

@@ -14,6 +14,12 @@ FEDERATION_TABLES = [
 ]
 
 
+def get_dask(wildcards, threads, resources):
+    """Where passes over a corpus run; what follows from resources reruns no rule, and results are the same anywhere."""
+    size = {"threads": threads, "mem_mb": resources.mem_mb, "runtime": resources.runtime}
+    return {**CONFIG.dask.model_dump(), **size, "logs": f"{LOGS}/dask"}
+
+
 def get_judging_source(wildcards):
     """Digest of what one tokenizer is judged by."""
     return [get_tokenizer_source(wildcards), source_digest("neuroloom.tokenizers.judging")]

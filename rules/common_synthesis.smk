@@ -109,6 +109,11 @@ def get_syntheses(wildcards):
     ]
 
 
+def get_synthesis_manifests(wildcards):
+    """Manifests of all models in all splits, which say why one had to be left out."""
+    return [SYNTHESIS_FILES["manifest"].format(division=division, synthesizer=name) for division, name in SYNTHESES]
+
+
 def get_connectome_files(wildcards):
     """Files of the connectomes; a folder without any is an error of the job, which names what it needs."""
     return sorted(str(path) for path in Path(CONNECTOMES).glob("*connectomes*.mat")) if CONNECTOMES else []

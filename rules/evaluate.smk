@@ -16,8 +16,8 @@ rule evaluate_model:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=720,
+        mem_mb=growing(6000),
+        runtime=growing(720),
     params:
         rows=ROW_VALUES,
         task=get_task,
@@ -47,8 +47,8 @@ rule evaluate_baselines:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=360,
+        mem_mb=growing(4000),
+        runtime=growing(360),
     params:
         rows=ROW_VALUES,
         task=get_task,
@@ -75,8 +75,8 @@ rule collect_evaluation:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         source=source_digest("neuroloom.evaluation.tables"),
     message:

@@ -14,8 +14,8 @@ rule federate:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=720,
+        mem_mb=growing(4000),
+        runtime=growing(720),
     params:
         rows=ROW_VALUES,
         federate=get_federation,
@@ -43,8 +43,8 @@ rule collect_federation:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         source=source_digest("neuroloom.federated.tables"),
     message:

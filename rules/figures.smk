@@ -28,8 +28,8 @@ rule plot_cleaning:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         source=source_digest("neuroloom.figures.cleaning_plots"),
     message:
@@ -56,8 +56,8 @@ rule plot_tokenizers:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         source=source_digest("neuroloom.figures.token_probes", "neuroloom.figures.token_spectra"),
     message:
@@ -84,8 +84,8 @@ rule plot_models:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         source=source_digest("neuroloom.figures.model_plots"),
     message:
@@ -112,8 +112,8 @@ rule plot_evaluation:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         source=source_digest("neuroloom.figures.evaluation_audits"),
     message:
@@ -140,8 +140,8 @@ rule plot_federation:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         source=source_digest("neuroloom.figures.federation_audits"),
     message:
@@ -168,8 +168,8 @@ rule plot_synthesis:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=10,
+        mem_mb=growing(3000),
+        runtime=growing(10),
     params:
         source=source_digest("neuroloom.figures.synthesis_attribution", "neuroloom.figures.synthesis_connectivity"),
     message:

@@ -16,8 +16,8 @@ rule ingest_meeg:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         path=get_path,
         dataset=get_source,
@@ -46,8 +46,8 @@ rule ingest_bold:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         path=get_path,
         dataset=get_source,

@@ -20,8 +20,8 @@ rule preprocess_meeg:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         meeg=CONFIG.preprocess.meeg.model_dump(),
         window=CONFIG.ingest.window,
@@ -52,8 +52,8 @@ rule preprocess_bold:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         bold=CONFIG.preprocess.bold.model_dump(),
         dataset=get_source,

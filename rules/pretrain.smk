@@ -18,13 +18,14 @@ rule pretrain_model:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=1440,
+        mem_mb=growing(8000),
+        runtime=growing(1440),
     params:
         rows=ROW_VALUES,
         model=get_model_settings,
         sfreq=CONFIG.preprocess.meeg.sfreq,
         study=CONFIG.study.model_dump(include={"name", "seed"}),
+        dask=get_dask,
         source=get_model_source,
     message:
         "pretrain {wildcards.model}, fold {wildcards.fold}"
@@ -52,8 +53,8 @@ rule collect_pretraining:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         sweep=CONFIG.pretrain.sizes,
         source=source_digest("neuroloom.models.curves"),

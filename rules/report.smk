@@ -16,8 +16,8 @@ rule collect_tables:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         rows=ROW_VALUES,
         source=source_digest("neuroloom.tables"),
@@ -44,8 +44,8 @@ rule score_cleaning:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         rows=ROW_VALUES,
         meeg=CONFIG.preprocess.meeg.model_dump(),
@@ -74,8 +74,8 @@ rule check_quarantine:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     params:
         max_fraction=CONFIG.quarantine.max_fraction,
         source=source_digest("neuroloom.tables"),
@@ -114,8 +114,8 @@ rule render_report:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         config=CONFIG.model_dump(),
         source=source_digest("neuroloom.figures.report"),
@@ -123,3 +123,30 @@ rule render_report:
         "render the report"
     script:
         "../src/render_report.py"
+
+
+rule describe_study:
+    """Describe the study's files and jobs as an RO-Crate, for archives and for tools that know nothing of us."""
+    input:
+        f"{RESULTS}/report.html",
+        f"{RESULTS}/tables/quarantine_check.json",
+        get_exports,
+    output:
+        f"{RESULTS}/ro-crate-metadata.json",
+    log:
+        f"{LOGS}/describe_study/describe_study.log",
+    benchmark:
+        f"{BENCHMARKS}/describe_study/describe_study.tsv"
+    conda:
+        "../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    params:
+        study=CONFIG.study.name,
+        source=source_digest("neuroloom.crate"),
+    message:
+        "describe the study"
+    script:
+        "../src/describe_study.py"

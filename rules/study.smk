@@ -11,8 +11,8 @@ rule simulate_site:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         study=CONFIG.study.name,
         seed=CONFIG.study.seed,
@@ -36,8 +36,8 @@ rule index_study:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         study=CONFIG.study.model_dump(),
         source=source_digest("neuroloom.study.bids"),

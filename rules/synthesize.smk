@@ -15,8 +15,8 @@ rule align_pair:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         align=CONFIG.synthesize.model_dump(include={"start", "dummy_volumes", "window", "min_volumes"}),
         source=source_digest("neuroloom.synthesis.alignment"),
@@ -42,8 +42,8 @@ rule find_ceiling:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         rows=ROW_VALUES,
         synthesize=CONFIG.synthesize.model_dump(include={"window", "target"}),
@@ -72,8 +72,8 @@ rule synthesize_bold:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=720,
+        mem_mb=growing(6000),
+        runtime=growing(720),
     params:
         rows=ROW_VALUES,
         synthesize=get_synthesis,
@@ -90,6 +90,7 @@ rule collect_synthesis:
     """Gather the models of synthesis into tables: scores beside their nulls, parcels, connectivity, differences."""
     input:
         scores=get_syntheses,
+        manifests=get_synthesis_manifests,
         qc=get_pair_rows,
     output:
         expand(f"{RESULTS}/tables/{{table}}.parquet", table=SYNTHESIS_TABLES),
@@ -101,8 +102,8 @@ rule collect_synthesis:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         baseline=CONFIG.synthesize.baseline,
         seed=CONFIG.study.seed,
@@ -128,8 +129,8 @@ rule export_bold:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         rows=ROW_VALUES,
         voxel_mm=CONFIG.synthesize.export_mm,
@@ -154,8 +155,8 @@ rule predict_connectomes:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         folder=CONNECTOMES,
         n_draws=CONFIG.synthesize.connectomes.n_draws,

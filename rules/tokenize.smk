@@ -11,8 +11,8 @@ rule split_recordings:
         "../envs/signal.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     params:
         rows=ROW_VALUES,
         split=SPLIT,
@@ -42,13 +42,14 @@ rule fit_tokenizer:
         "../envs/torch.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         rows=ROW_VALUES,
         tokenizer=lambda wildcards: CONFIG.tokenize.tokenizers[wildcards.tokenizer].model_dump(),
         sfreq=CONFIG.preprocess.meeg.sfreq,
         study=CONFIG.study.model_dump(include={"name", "seed"}),
+        dask=get_dask,
         source=get_tokenizer_source,
     message:
         "fit {wildcards.tokenizer}, fold {wildcards.fold}"
@@ -74,10 +75,11 @@ rule encode_tokens:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         overlap=lambda wildcards: getattr(CONFIG.tokenize.tokenizers[wildcards.tokenizer], "overlap", 0.0),
+        dask=get_dask,
         source=get_tokenizer_source,
     message:
         "encode {wildcards.device} by {wildcards.tokenizer}, fold {wildcards.fold}"
@@ -102,13 +104,14 @@ rule score_tokenizer:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         rows=ROW_VALUES,
         max_segments=CONFIG.tokenize.max_segments,
         n_permutations=CONFIG.tokenize.n_permutations,
         seed=CONFIG.study.seed,
+        dask=get_dask,
         source=get_judging_source,
     message:
         "score {wildcards.tokenizer}, fold {wildcards.fold}"
@@ -130,8 +133,8 @@ rule collect_tokenizers:
         "../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         source=source_digest("neuroloom.tables"),
     message:

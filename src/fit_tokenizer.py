@@ -5,14 +5,14 @@ from pathlib import Path
 from neuroloom.config import RecordingRow
 from neuroloom.jobs import logged
 from neuroloom.manifest import by_recording
+from neuroloom.passes.mapping import Placement, corpus_map
 from neuroloom.provenance import child_rng
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.tokenizers.config import parse_tokenizer
 from neuroloom.tokenizers.fitting import fit_tokenizer, write_unfitted
 
-with logged(snakemake):
-    folder = Path(snakemake.output.model).parent
-    name, fold = snakemake.wildcards.tokenizer, snakemake.wildcards.fold
+with logged(snakemake), corpus_map(Placement(**snakemake.params.dask)) as over:
+    folder, wildcards = Path(snakemake.output.model).parent, snakemake.wildcards
     try:
         fit_tokenizer(
             config=parse_tokenizer(snakemake.params.tokenizer),
@@ -23,7 +23,8 @@ with logged(snakemake):
             folder=folder,
             salt=snakemake.params.study["name"],
             threads=snakemake.threads,
-            rng=child_rng(snakemake.params.study["seed"], f"fit/{name}/{fold}"),
+            rng=child_rng(snakemake.params.study["seed"], f"fit/{wildcards.tokenizer}/{wildcards.fold}"),
+            over=over,
         )
     except UnusableRecording as error:
         write_unfitted(folder, error)

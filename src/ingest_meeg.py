@@ -12,5 +12,5 @@ with recording_job(snakemake) as job:
     dataset, config = SourceConfig(**snakemake.params.dataset), IngestConfig(**snakemake.params.ingest)
     raw = read_raw(path, source=dataset)
     recording, notes = to_recording(raw, path=path, source=dataset, config=config)
-    window = round(config.window * recording.sfreq)
+    window = min(round(config.window * recording.sfreq), recording.signal_CT.shape[1])
     job.write("recording", recording, sources=source_files(path), notes=notes, window=window)

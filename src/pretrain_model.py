@@ -7,9 +7,10 @@ from neuroloom.jobs import logged
 from neuroloom.manifest import by_recording
 from neuroloom.models.config import parse_model
 from neuroloom.models.pretraining import pretrain_or_say_why
+from neuroloom.passes.mapping import Placement, corpus_map
 from neuroloom.provenance import child_rng
 
-with logged(snakemake):
+with logged(snakemake), corpus_map(Placement(**snakemake.params.dask)) as over:
     name, fold = snakemake.wildcards.model, snakemake.wildcards.fold
     pretrain_or_say_why(
         config=parse_model(snakemake.params.model),
@@ -23,4 +24,5 @@ with logged(snakemake):
         salt=snakemake.params.study["name"],
         threads=snakemake.threads,
         rng=child_rng(snakemake.params.study["seed"], f"pretrain/{name}/{fold}"),
+        over=over,
     )

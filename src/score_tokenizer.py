@@ -4,11 +4,12 @@ from pathlib import Path
 
 from neuroloom.config import RecordingRow
 from neuroloom.jobs import logged
+from neuroloom.passes.mapping import Placement, corpus_map
 from neuroloom.provenance import child_rng
 from neuroloom.tokenizers.judging import judge_tokenizer
 from neuroloom.training.processes import set_threads
 
-with logged(snakemake):
+with logged(snakemake), corpus_map(Placement(**snakemake.params.dask)) as over:
     set_threads(snakemake.threads)
     name, fold = snakemake.wildcards.tokenizer, int(snakemake.wildcards.fold)
     tables = judge_tokenizer(
@@ -20,6 +21,7 @@ with logged(snakemake):
         max_segments=snakemake.params.max_segments,
         n_permutations=snakemake.params.n_permutations,
         rng=child_rng(snakemake.params.seed, f"score/{name}/{fold}"),
+        over=over,
     )
     for table, path in zip(tables, snakemake.output, strict=True):
         table.assign(tokenizer=name, fold=fold).to_parquet(path)

@@ -2,13 +2,14 @@
 
 A store `x.zarr` is trusted through `x.manifest.json`, which is written last, by rename, and lists every file of the
 store with its size and sha256. A missing Zarr chunk would read back as fill values without an error, and Snakemake
-never looks inside a directory: opening a store therefore checks that every listed file is there with its size, the
-CRC32C codec checks each chunk that is decoded, and `verify` rehashes everything.
+never looks inside a directory: opening a store therefore checks that every listed file is there with its size and that
+its metadata is as written, the CRC32C codec checks each chunk that is decoded, and `verify` rehashes everything.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuroloom.manifest import REMEDY, ArtifactError, check_sizes, read_manifest, store_path, write_manifest
+from neuroloom.manifest import REMEDY, ArtifactError, check_files, check_name, read_manifest, store_path, write_manifest
 from neuroloom.manifest import verify as verify
 from neuroloom.specs import SPECS as SPECS
 from neuroloom.specs import ArraySpec, ArtifactSpec
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 WINDOWS_PER_SHARD = 250
 SHARD_BYTES = 128 * 2**20  # a shard is encoded in memory as a whole
 FAST_READS = "zarrs.ZarrsCodecPipeline"  # Rust codecs, several times faster on single windows of a shard
+_PIPELINE = threading.Lock()  # Zarr's config, which chooses the codecs of an array as it is opened, is of all threads
 
 
 class ShardGridError(ValueError):
@@ -48,7 +50,7 @@ class Artifact:
 
         if name not in self.manifest["arrays"]:
             raise KeyError(f"{self.path}: no array {name!r}; it has {', '.join(self.manifest['arrays'])}")
-        with zarr.config.set({"codec_pipeline.path": FAST_READS}):
+        with _PIPELINE, zarr.config.set({"codec_pipeline.path": FAST_READS}):
             return self.group[name]  # type: ignore[return-value]
 
     def has(self, name: str) -> bool:
@@ -125,7 +127,7 @@ def write_artifact(
 
 
 def open_artifact(path: Path | str, kind: str | None = None) -> Artifact:
-    """Open a store or its manifest, after checking that nothing is missing or of another size.
+    """Open a store or its manifest, after checking that it is the one named and that nothing is missing or replaced.
 
     Parameters
     ----------
@@ -137,7 +139,7 @@ def open_artifact(path: Path | str, kind: str | None = None) -> Artifact:
     Raises
     ------
     ArtifactError
-        No manifest, another schema, or a chunk that is missing or has another size.
+        No manifest, another schema or recording, a chunk that is missing or has another size, other metadata.
     Quarantined
         The recording was quarantined by an earlier stage.
     """
@@ -147,7 +149,8 @@ def open_artifact(path: Path | str, kind: str | None = None) -> Artifact:
     spec = _spec_of(manifest, store)
     if kind is not None and spec.kind != kind:
         raise ArtifactError(f"{store}: is a {spec.kind!r} store, a {kind!r} store is needed; pass the right path")
-    check_sizes(store, manifest)
+    check_files(store, manifest)
+    check_name(store)
     return Artifact(store, spec, manifest, zarr.open_group(str(store), mode="r", zarr_format=3))
 
 
@@ -181,22 +184,21 @@ def _write_array(group: zarr.Group, name: str, values: Any, spec: ArtifactSpec, 
     # lz4 after bitshuffle is as small as zstd on signals and decodes in two thirds of the time
     shuffle = BloscShuffle.noshuffle if text else BloscShuffle.bitshuffle
     blosc = BloscCodec(cname="lz4", clevel=5, shuffle=shuffle, typesize=None if text else dtype.itemsize)
-    array = group.create_array(
-        name,
-        shape=shape,
-        dtype="str" if text else dtype,
-        chunks=chunks,
-        shards=shards,
-        compressors=[blosc, Crc32cCodec()],
-        fill_value=np.nan if dtype.kind == "f" else None,
-        dimension_names=array_spec.dims,
-    )
+    with _PIPELINE:
+        array = group.create_array(
+            name,
+            shape=shape,
+            dtype="str" if text else dtype,
+            chunks=chunks,
+            shards=shards,
+            compressors=[blosc, Crc32cCodec()],
+            fill_value=np.nan if dtype.kind == "f" else None,
+            dimension_names=array_spec.dims,
+        )
     if hasattr(values, "dask"):
         _store_dask(array, values, shards or chunks)
     elif name == spec.windowed and not isinstance(values, np.ndarray):
-        import dask.array
-
-        _store_dask(array, dask.array.from_array(values, chunks=shards or chunks, name=False), shards or chunks)
+        _store_pieces(array, values, axis=spec.window_axis, step=(shards or chunks)[spec.window_axis])
     elif 0 not in shape:
         array[...] = np.asarray(values, dtype=str if text else dtype)
 
@@ -217,6 +219,14 @@ def _grid(
     fitting = max(SHARD_BYTES // (math.prod(chunks) * itemsize), 1)
     shards[axis] = window * min(-(-whole[axis] // window), WINDOWS_PER_SHARD, fitting)
     return tuple(chunks), tuple(shards)
+
+
+def _store_pieces(array: zarr.Array, values: Any, *, axis: int, step: int) -> None:
+    """Shard by shard, one in memory at a time; dask would take longer to import than a short recording to write."""
+    piece = [slice(0, size) for size in array.shape]
+    for first in range(0, array.shape[axis], step):
+        piece[axis] = slice(first, min(first + step, array.shape[axis]))
+        array[tuple(piece)] = np.asarray(values[tuple(piece)])
 
 
 def _store_dask(array: zarr.Array, values: Any, shards: tuple[int, ...]) -> None:

@@ -35,26 +35,66 @@ def commands() -> None:
 
 @app.command()
 def verify(
-    paths: Annotated[list[Path], typer.Argument(help="Stores, manifests, or folders that are searched for manifests.")],
+    paths: Annotated[list[Path], typer.Argument(help="Files or stores of a study, its folder, or all results.")],
 ) -> None:
-    """Rehash artifacts against their manifests; exit code 1 where one cannot be trusted.
+    """Rehash files and stores against their records and manifests; exit code 1 where one cannot be trusted.
 
     Example: neuroloom verify results/demo
     """
     from neuroloom.manifest import ArtifactError
-    from neuroloom.manifest import verify as verify_one
-    from neuroloom.quarantine import Quarantined
+    from neuroloom.schema import ConfigError
+    from neuroloom.verification import verify_path
 
     failed = 0
-    for path in [manifest for given in paths for manifest in find_manifests(given)]:
+    for path in paths:
         try:
-            typer.echo(f"ok           {verify_one(path)[:12]}  {path}")
-        except Quarantined as error:
-            typer.echo(f"quarantined  {error.row.stage}: {error.reason}  {path}")
+            verdict = verify_path(path)
+        except ConfigError as error:
+            raise typer.BadParameter(str(error)) from None
         except ArtifactError as error:
             failed += 1
             typer.echo(f"FAILED       {error}", err=True)
+            continue
+        failed += len(verdict.faults)
+        for row in verdict.quarantined:
+            typer.echo(f"quarantined  {row.stage}: {row.reason}  {row.recording}")
+        for fault in verdict.faults:
+            typer.echo(f"FAILED       {fault}", err=True)
+        typer.echo(f"{'NOT OK' if verdict.faults else 'ok':<12} {path}: {verdict}")
     sys.exit(1 if failed else 0)
+
+
+@app.command()
+def lineage(
+    path: Annotated[Path, typer.Argument(help="Figure, table, store, weights, report, image; or a folder of them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    study: Annotated[Path | None, typer.Option(help="Folder of the study, where PATH is a copy from it.")] = None,
+) -> None:
+    """Follow a file back to its source files, and check each on the way; exit code 1 where the chain does not hold.
+
+    Example: neuroloom lineage results/demo/figures/cleaning_curves.png
+    """
+    from neuroloom.journal import find_study, read_journal
+    from neuroloom.lineage import find_outputs, render, to_dict, trace
+    from neuroloom.manifest import ArtifactError
+
+    folder = study or find_study(path)
+    if folder is None:
+        raise typer.BadParameter(f"{path}: not in the results of a study that has records; name it with --study")
+    try:
+        journal = read_journal(folder)
+        roots = find_outputs(journal, path)
+        chain = trace(journal, roots)
+    except (ArtifactError, OSError) as error:
+        typer.echo(f"FAILED       {error}", err=True)
+        sys.exit(1)
+    if not roots:
+        raise typer.BadParameter(f"{path}: no record of {folder} knows it; name a file or folder of its results")
+    for line in [json.dumps(to_dict(chain), indent=1)] if as_json else render(chain):
+        typer.echo(line)
+    for fault in chain.faults.values():
+        typer.echo(f"FAILED       {fault.path}: {fault.message}", err=True)
+    sys.exit(1 if chain.faults else 0)
 
 
 @app.command()
@@ -65,13 +105,39 @@ def where(
 
     Example: neuroloom where --config config/smoke.yaml
     """
-    import yaml
-
-    name = ""
-    for file in (Path("config/config.yaml"), config):
-        name = (yaml.safe_load(file.read_text()).get("study") or {}).get("name", name)
-    report = Path("results") / name / "report.html"
+    report = results_of(config) / "report.html"
     typer.echo(f"Report: {report}" if report.exists() else f"No report yet: {report}; run snakemake first")
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path, typer.Option(help="The config that was run.")] = Path("config/config.yaml"),
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Clear it away: nothing that is finished, and no store.")
+    ] = False,
+) -> None:
+    """Explain what an interrupted run left here; exit code 0: nothing is wrong, 1: something is, 2: a run is alive.
+
+    Example: neuroloom doctor --config config/smoke.yaml --mend
+    """
+    from neuroloom.doctor import examine, find_processes, remove
+
+    here = Path()
+    if alive := find_processes(here):
+        typer.echo(f"alive        Snakemake or jobs of it are at work here: process {', '.join(alive)}")
+        typer.echo("Nothing is wrong. To start anew, wait for them, or end them, and ask again", err=True)
+        sys.exit(2)
+    findings = examine(here, results_of(config))
+    for finding in findings:
+        typer.echo(f"{'WRONG' if finding.is_wrong else 'ok':<12} {finding.text}")
+    doomed = [path for finding in findings for path in finding.remove]
+    for path in doomed:
+        typer.echo(f"{'removing' if mend else 'to remove':<12} {path}")
+    if mend:
+        remove(doomed)
+    elif doomed:
+        typer.echo("To remove these: make repair, or neuroloom doctor --mend")
+    sys.exit(any(finding.is_wrong and not (mend and finding.remove) for finding in findings))
 
 
 @app.command()
@@ -176,16 +242,17 @@ def import_weights(
     typer.echo(f"Weights: {out}")
 
 
-def find_manifests(path: Path) -> list[Path]:
-    """The manifest of a store; all manifests below a folder that is none."""
-    from neuroloom.manifest import SUFFIX, manifest_path
+def results_of(config: Path) -> Path:
+    """Results of the study of a config, which is laid over the default one where that is here."""
+    import yaml
 
-    if path.name.endswith((SUFFIX, ".zarr")) or manifest_path(path).exists():
-        return [path]
-    found = sorted(path.rglob(f"*{SUFFIX}"))
-    if not found:
-        raise typer.BadParameter(f"{path}: no manifest there; name a store, a manifest or a results folder")
-    return found
+    default, name = Path("config/config.yaml"), "demo"
+    if config != default and not config.is_file():
+        raise typer.BadParameter(f"{config}: there is no such file; name the config that was run")
+    for file in (default, config):
+        if file.is_file():
+            name = (yaml.safe_load(file.read_text()).get("study") or {}).get("name", name)
+    return Path("results") / name
 
 
 def main() -> None:

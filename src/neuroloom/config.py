@@ -7,8 +7,6 @@ runs, and each script parses the one section that its rule hands over. Units sta
 from __future__ import annotations
 
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,39 +15,18 @@ from pydantic import Field, ValidationError, model_validator
 from neuroloom.evaluation.config import EvaluateConfig, SplitConfig
 from neuroloom.federated.config import FLEEG, FederateConfig
 from neuroloom.models.config import PretrainConfig
+from neuroloom.passes.config import DaskConfig
 from neuroloom.schema import ConfigError as ConfigError
 from neuroloom.schema import Frozen as Frozen
 from neuroloom.schema import Label as Label
 from neuroloom.schema import describe_errors as describe_errors
+from neuroloom.study.config import MODALITIES as MODALITIES
+from neuroloom.study.config import Modality as Modality
+from neuroloom.study.config import RecordingRow as RecordingRow
+from neuroloom.study.config import StudyConfig as StudyConfig
+from neuroloom.study.config import fill_environment as fill_environment
 from neuroloom.synthesis.config import SynthesizeConfig
 from neuroloom.tokenizers.config import TokenizeConfig
-
-Modality = Literal["eeg", "meg", "bold"]
-MODALITIES: tuple[Modality, ...] = ("eeg", "meg", "bold")
-ENVIRONMENT_DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
-
-
-def fill_environment(text: str) -> str:
-    """A path with environment variables filled in, as in a shell: `${NAME:-default}`."""
-    return ENVIRONMENT_DEFAULT.sub(lambda found: os.environ.get(found[1], found[2]), text)
-
-
-class StudyConfig(Frozen):
-    """What is run and where its recordings are."""
-
-    name: Label = Field(description="Name of the study; results go to `results/<name>/`.")
-    seed: int = Field(ge=0, description="The one seed; every job derives its own from it.")
-    recordings: str | None = Field(None, description="Recordings sheet (tsv); null simulates the study.")
-    root: str = Field(
-        ".", description="Folder that relative paths of the sheet start from; ${VAR:-default} is filled in."
-    )
-    bids_root: str | None = Field(None, description="BIDS dataset that `index_study` writes the sheet from.")
-    labels: tuple[str, ...] = Field((), description="Extra columns of the sheet that are labels, such as age or group.")
-
-    @property
-    def root_path(self) -> str:
-        """`root` with environment variables filled in, as in a shell: `${NAME:-default}`."""
-        return fill_environment(self.root)
 
 
 class SimulatedSite(Frozen):
@@ -313,6 +290,7 @@ class Config(Frozen):
     evaluate: EvaluateConfig = EvaluateConfig()
     federate: FederateConfig = FederateConfig()
     synthesize: SynthesizeConfig = SynthesizeConfig()
+    dask: DaskConfig = DaskConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
     report: ReportConfig = ReportConfig()
 
@@ -346,29 +324,6 @@ class Config(Frozen):
             if network != FLEEG and network not in self.pretrain.use:
                 raise ValueError(f"federate.strategies.{name} starts from {network}: add it to pretrain.use")
         return self
-
-
-class RecordingRow(Frozen):
-    """One row of the recordings sheet."""
-
-    study: Label
-    site: Label
-    subject: Label
-    session: Label | None = None
-    task: Label
-    run: Label | None = None
-    modality: Modality
-    path: str
-    labels: dict[str, str] = Field({})
-
-    @property
-    def recording(self) -> str:
-        """The identifier of the recording, which is also its wildcard and file name."""
-        parts = [self.study, self.site, f"sub-{self.subject}"]
-        parts += [f"ses-{self.session}"] if self.session else []
-        parts += [f"task-{self.task}"]
-        parts += [f"run-{self.run}"] if self.run else []
-        return "_".join([*parts, self.modality])
 
 
 def parse_config(values: dict[str, Any]) -> Config:

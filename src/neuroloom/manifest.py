@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from neuroloom.quarantine import SCHEMA as QUARANTINE_SCHEMA
 from neuroloom.quarantine import Quarantined, read_quarantine
 
 SUFFIX = ".manifest.json"
+METADATA = "zarr.json"
 STAMP = ".snakemake_timestamp"  # Snakemake writes it into every directory output
 REMEDY = "Delete it with its manifest and run snakemake again"
 
@@ -86,10 +87,15 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     return manifest
 
 
-def check_sizes(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse a folder in which a listed file is missing or has another size (cheap: no bytes are read)."""
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a folder in which a listed file is missing or has another size, or Zarr's metadata another content.
+
+    Data is not read, so this is cheap; metadata is, because it holds rates and units and no codec guards it.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: the store is missing, its manifest is there. {REMEDY}")
     problems = []
-    for key, (size, _) in manifest["files"].items():
+    for key, (size, digest) in manifest["files"].items():
         try:
             found = (folder / key).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -97,9 +103,33 @@ def check_sizes(folder: Path, manifest: Mapping[str, Any]) -> None:
             continue
         if found != size:
             problems.append(f"{key} has {found} bytes, not {size}")
+        elif Path(key).name == METADATA and file_digest(folder / key) != digest:
+            problems.append(f"{key} has changed")
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ArtifactError(f"{folder}: {'; '.join(problems[:5])}{more}. {REMEDY}")
+
+
+def check_name(store: Path) -> None:
+    """Refuse a store that holds another recording than its name says; a folder that is no store has none to check."""
+    try:
+        held = json.loads((store / METADATA).read_text()).get("attributes", {}).get("recording", store.stem)
+    except FileNotFoundError:
+        return
+    if held != store.stem:
+        raise ArtifactError(f"{store}: holds {held}, so it was renamed or exchanged. {REMEDY}")
+
+
+def find_damaged(paths: Iterable[Path | str]) -> Iterator[ArtifactError]:
+    """What is wrong with the stores of those of the paths that are manifests; every byte is read."""
+    for path in paths:
+        if str(path).endswith(SUFFIX):
+            try:
+                verify(path)
+            except Quarantined:
+                continue
+            except ArtifactError as error:
+                yield error
 
 
 def verify(path: Path | str) -> str:
@@ -121,6 +151,7 @@ def verify(path: Path | str) -> str:
         problems = ["the manifest's digest does not follow from its files"]
     if problems:
         raise ArtifactError(f"{folder} ({manifest['schema']}): {'; '.join(sorted(problems))}. {REMEDY}")
+    check_name(folder)
     return str(manifest["digest"])
 
 
@@ -132,5 +163,5 @@ def hash_files(folder: Path) -> dict[str, list[Any]]:
 
 def content_digest(files: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
     """sha256 over arrays and data files; Zarr's metadata, which holds provenance, is left out."""
-    data = {key: value for key, value in files.items() if Path(key).name != "zarr.json"}
+    data = {key: value for key, value in files.items() if Path(key).name != METADATA}
     return hashlib.sha256(json.dumps({"arrays": arrays, "files": data}, sort_keys=True).encode()).hexdigest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import subprocess
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 PACKAGE = "neuroloom"
+HERE = Path(__file__).parent
 LIBRARIES = ("numpy", "scipy", "mne", "nilearn", "nibabel", "zarr", "dask", "torch")
 
 
@@ -37,26 +37,25 @@ def config_digest(values: Any) -> str:
 @cache
 def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
     """Digest of one module's syntax tree, and the modules of this package that it imports."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{module}: no such module to digest; name an importable module of {PACKAGE}")
-    tree = ast.parse(Path(spec.origin).read_bytes())
+    file = _file_of(module)
+    if file is None:
+        raise ModuleNotFoundError(f"{module}: no such module to digest; name a module of {PACKAGE}")
+    tree = ast.parse(file.read_bytes())
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            imported |= {str(node.module), *(name for name in names if _is_module(name))}
+            imported |= {str(node.module), *(name for name in names if _file_of(name))}
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names if alias.name.startswith(PACKAGE)}
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(imported))
 
 
 @cache
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+def _file_of(module: str) -> Path | None:
+    """File of a module of this package; importlib would import the package around it, torch and all, to find it."""
+    stem = HERE.joinpath(*module.split(".")[1:])
+    return next((file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()), None)
 
 
 @cache
@@ -85,10 +84,9 @@ def child_rng(seed: int, entity: str) -> np.random.Generator:
 @cache
 def git_commit() -> str:
     """Commit of this checkout, with `+` where files differ from it; empty outside a repository."""
-    here = Path(__file__).parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 SCHEMA = "neuroloom/quarantine@1"
 
@@ -26,6 +27,10 @@ class UnusableRecording(Exception):
         super().__init__(f"{file}: {reason}. {remedy}")
         self.file, self.reason, self.remedy = str(file), reason, remedy
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it comes back from another process: an exception is made again of its message by default."""
+        return type(self), (self.file, self.reason, self.remedy)
+
 
 @dataclass(frozen=True)
 class QuarantineRow:
@@ -44,6 +49,10 @@ class Quarantined(UnusableRecording):
     def __init__(self, row: QuarantineRow) -> None:
         super().__init__(row.file, row.reason, row.remedy)
         self.row = row
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As above, of its one argument."""
+        return type(self), (self.row,)
 
 
 def write_quarantine(manifest: Path, row: QuarantineRow) -> None:

@@ -56,7 +56,7 @@ class WindowReader:
             )
         self.shape, self.dtype = array.chunks, array.dtype
         axis = range(array.ndim)[artifact.spec.window_axis]
-        self._folder = artifact.path / name / "c"
+        self._folder = artifact.path.absolute() / name / "c"  # a worker elsewhere has another current folder
         self._key = [["0"] * axis, ["0"] * (array.ndim - 1 - axis)]
         self._per_shard = array.shards[axis] // array.chunks[axis]
         self._n_windows = array.shape[axis] // array.chunks[axis]

@@ -122,7 +122,7 @@ class Unsafe:
         (None, "a.pt", "no such file"),
         (b"not a checkpoint", "a.pt", "no tensors can be read"),
         (b"not a checkpoint", "a.safetensors", "no tensors can be read"),
-        ({"model": Unsafe()}, "a.pt", "no tensors can be read"),
+        ({"model": Unsafe()}, "a.pt", "holds more than named tensors"),
         ({"x": torch.zeros(3), "epoch": 3}, "a.pt", "holds more than named tensors"),
         ([torch.zeros(3)], "a.pt", "holds more than named tensors"),
         ({"encoder.x": torch.zeros(3), "decoder.y": torch.zeros(3)}, "a.pt", "missing"),

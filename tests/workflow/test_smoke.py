@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from neuroloom.artifacts import open_artifact, verify
-from neuroloom.cli import find_manifests
 from neuroloom.config import Config
 from neuroloom.signals.scores import BOUNDS
+from neuroloom.verification import find_manifests
 
 from .conftest import run_snakemake, snakemake_command
 

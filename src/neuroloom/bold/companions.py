@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuroloom.quarantine import UnusableRecording
+from neuroloom.sidecars import read_object
 from neuroloom.study.bids import dataset_root
 
 # Entities that name a version of a recording, not the recording itself.
@@ -66,10 +65,7 @@ def read_sidecar(companions: Companions) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for file in companions.sidecars:
-        try:
-            merged |= json.loads(file.read_text())
-        except (ValueError, TypeError) as error:
-            raise UnusableRecording(file, f"not a JSON object ({error})", "Correct the sidecar") from error
+        merged |= read_object(file)
     return merged
 
 

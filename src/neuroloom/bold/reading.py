@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import zlib
 from pathlib import Path
@@ -13,13 +12,17 @@ import pandas as pd
 
 from neuroloom.bold.companions import Companions, entities, find_companions, read_sidecar
 from neuroloom.bold.confounds import read_confounds
+from neuroloom.bold.sizes import check_sizes
 from neuroloom.bold.slice_timing import slice_timing
 from neuroloom.bold.tables import TABLES, read_table
 from neuroloom.config import SourceConfig
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.records import Array, Confounds, Events, ParcelSeries, Volumes
+from neuroloom.schema import shown
+from neuroloom.study.links import check_companions
 
 PLAUSIBLE_TR = (0.1, 20.0)
+LARGEST = 1e6  # of what JSON calls a number: a whole one may be too large for any float
 _TOLERANCE = 0.01
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _MNI_SFORM = 4
@@ -51,6 +54,7 @@ def read_bold(path: Path, *, source: SourceConfig) -> Volumes | ParcelSeries:
     if not path.is_file():
         raise UnusableRecording(path, "the file does not exist", "Correct the sheet's path or bring the file")
     companions = find_companions(path)
+    check_companions(path, bold_source_files(path))
     if path.suffix in TABLES:
         return _read_parcels(path, companions, source)
     if not path.name.endswith((".nii", ".nii.gz")):
@@ -68,7 +72,7 @@ def bold_source_files(path: Path) -> list[Path]:
 
 def _read_volumes(path: Path, companions: Companions, source: SourceConfig) -> Volumes:
     image = _load_image(path)
-    if len(image.shape) != 4 or image.shape[3] < 2:
+    if len(image.shape) != 4 or image.shape[3] < 2 or 0 in image.shape:
         shape = " x ".join(str(size) for size in image.shape)
         raise UnusableRecording(path, f"shape {shape}, not a series of at least 2 volumes", "Give a 4-D BOLD file")
     affine_44 = _checked_affine(path, image)
@@ -117,18 +121,14 @@ def _load_image(path: Path) -> Any:
     from nibabel.spatialimages import HeaderDataError
 
     try:
-        if path.suffix == ".gz":
-            _check_gzip(path)
-        return nibabel.load(path, mmap=False)
-    except (*_DAMAGED, ImageFileError, HeaderDataError) as error:
+        check_sizes(path)
+        image = nibabel.load(path, mmap=False)
+        if not isinstance(image, nibabel.Nifti1Image):
+            raise ValueError(f"a {type(image).__name__}, not volumes in one NIfTI file")
+        image.header.get_xyzt_units()
+    except (*_DAMAGED, KeyError, ImageFileError, HeaderDataError) as error:
         raise _damaged(path, error) from error
-
-
-def _check_gzip(path: Path) -> None:
-    """Read to the end: nibabel stops at the last voxel, so the checksum that follows it is never looked at."""
-    with gzip.open(path) as stream:
-        while stream.read(1 << 22):
-            pass
+    return image
 
 
 def _damaged(path: Path, error: Exception) -> UnusableRecording:
@@ -166,8 +166,9 @@ def _sidecar_claims(sidecar: dict[str, Any], path: Path) -> dict[str, float]:
     for key, power in (("RepetitionTime", 1), ("SamplingFrequency", -1)):
         if key in sidecar:
             value = sidecar[key]
-            if not isinstance(value, int | float) or value <= 0:
-                raise UnusableRecording(path, f"{key} {value!r} in the sidecar is not above 0", "Correct the sidecar")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST:
+                reason = f"{key} {shown(value)} in the sidecar is no number above 0"
+                raise UnusableRecording(path, reason, "Correct the sidecar")
             claims[f"sidecar {key}"] = float(value) ** power
     return claims
 

@@ -13,6 +13,7 @@ from neuroloom.config import RecordingRow
 from neuroloom.evaluation.splits import Split, from_json
 from neuroloom.models.base import Corpus, Encoder, model_class
 from neuroloom.models.config import BrainOmniConfig, ReveConfig
+from neuroloom.passes.mapping import CorpusMap
 from neuroloom.provenance import child_rng
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.tokenizers.base import load_tokenizer
@@ -52,6 +53,7 @@ def pretrain_model(
     salt: str,
     threads: int,
     rng: np.random.Generator,
+    over: CorpusMap = map,
 ) -> None:
     """Pretrain a model on the training part of a split and save it with its curve and card.
 
@@ -77,6 +79,8 @@ def pretrain_model(
         Of the hashed names of the people in the card.
     threads : int
     rng : np.random.Generator
+    over : CorpusMap
+        Takes the pass over the recordings that finds the scale of their channels.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def pretrain_model(
     fewer = _share(asked, split, config.share)
     sets = open_token_sets(tokens)
     parts = {
-        part: _corpus(part, split, chosen, manifests, model, sets if tokenizer else None)
+        part: _corpus(part, split, chosen, manifests, model, sets if tokenizer else None, over)
         for part, chosen in (("train", fewer), ("validation", asked))
     }
     data = _digests(parts)
@@ -131,6 +135,7 @@ def _corpus(
     manifests: Mapping[str, Path],
     model: Encoder,
     tokens: Sequence[TokenSet] | None,
+    over: CorpusMap,
 ) -> Corpus:
     """Recordings of a part: their signals, or their tokens for a model that reads these."""
     names = {row.recording for row in rows} & set(split.recordings(part))
@@ -147,6 +152,7 @@ def _corpus(
             stage="pretrain_model",
             preparation=model.preparation,
             duration=getattr(model.config, "segment", None),
+            over=over,
         )[0]
         return Corpus(segments=found, recordings=frozenset(one.recording for one in found))
     return Corpus()

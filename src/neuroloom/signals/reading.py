@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,19 @@ import pandas as pd
 
 from neuroloom.config import ColumnsConfig, SourceConfig
 from neuroloom.quarantine import UnusableRecording
+from neuroloom.sidecars import read_object
 from neuroloom.signals.streams import Stream
 from neuroloom.study.bids import dataset_root
+from neuroloom.study.links import check_companions
+from neuroloom.trial import find_harm
 
 TABLES = (".csv", ".tsv", ".txt", ".arff")
 VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "nV": 1e-9}
+PLAUSIBLE_SFREQ = (1.0, 200_000.0)
+MIN_SECONDS = 0.1
+VALUES_PER_BYTE = 50  # files of few fast and many slow channels, which MNE brings to one rate, reach 20
+NAMED = re.compile(r"^(?:DataFile|MarkerFile)\s*=\s*(.+?)\s*$", re.MULTILINE)
+REMEDY = "Check that the file is complete and of the format that its name says"
 logger = logging.getLogger(__name__)
 
 
@@ -40,31 +48,73 @@ def read_raw(path: Path, *, source: SourceConfig) -> Any:
     UnusableRecording
         If the file is missing, damaged or of an unknown format.
     """
-    import mne
+    if not (path.is_file() or path.is_dir()):
+        found = "neither a file nor a folder" if path.exists() else "the file does not exist"
+        raise UnusableRecording(path, found, "Correct the sheet's path or bring the file")
+    if _is_bti(path):
+        _bti_file(path)  # before any other folder is searched through
+    import mne.io  # noqa: F401  before the fork, or child and parent load it each
 
-    if not path.exists():
-        raise UnusableRecording(path, "the file does not exist", "Correct the sheet's path or bring the file")
-    is_table = path.suffix.lower() in TABLES
+    files = source_files(path)
+    check_companions(path, [*files, *_named_files(path)])
+    if harm := find_harm(lambda: _open(path, source), size=sum(file.stat().st_size for file in files)):
+        raise UnusableRecording(path, harm, REMEDY)
     try:
-        if is_table:
-            return read_table(path, columns=source.columns)
-        if root := bids_root(path):
-            return _read_bids(path, root)
-        if path.is_dir() and path.suffix.lower() not in (".ds", ".mff"):
-            return mne.io.read_raw_bti(_bti_file(path), head_shape_fname=None, verbose="error")
-        if path.suffix.lower() == ".raw":
-            return mne.io.read_raw_egi(path, verbose="error")
-        return mne.io.read_raw(path, verbose="error")
+        raw = _open(path, source)
+        _check_claims(raw, path, size=sum(file.stat().st_size for file in files))
     except UnusableRecording:
         raise
     except Exception as error:  # readers of vendor formats raise anything from struct.error to IndexError
-        raise _unreadable(path, "pandas" if is_table else "MNE", error) from error
+        raise _unreadable(path, "pandas" if path.suffix.lower() in TABLES else "MNE", error) from error
+    return raw
+
+
+def _open(path: Path, source: SourceConfig) -> Any:
+    import mne
+
+    if path.suffix.lower() in TABLES:
+        return read_table(path, columns=source.columns)
+    if root := bids_root(path):
+        return _read_bids(path, root)
+    if _is_bti(path):
+        return mne.io.read_raw_bti(_bti_file(path), head_shape_fname=None, verbose="error")
+    if path.suffix.lower() == ".raw":
+        return mne.io.read_raw_egi(path, verbose="error")
+    return mne.io.read_raw(path, verbose="error")
+
+
+def _named_files(path: Path) -> list[Path]:
+    """Files that a BrainVision header names."""
+    if path.suffix.lower() not in (".vhdr", ".ahdr"):
+        return []
+    names = NAMED.findall(path.read_text(encoding="latin-1"))
+    if elsewhere := [name for name in names if "/" in name or "\\" in name]:
+        reason = f"its header names {elsewhere[0]!r}, which is no file beside it"
+        raise UnusableRecording(path, reason, "Place the file beside the header and name it there without a folder")
+    return [path.parent / name for name in names]
+
+
+def _check_claims(raw: Any, path: Path, *, size: int) -> None:
+    """Refuse what no recording has, before anything is made as large as the header says."""
+    check_companions(path, [Path(file) for file in raw.filenames if file is not None])
+    raw.get_channel_types()  # raises where the file has types of its own
+    sfreq, n_channels, n_times = float(raw.info["sfreq"]), len(raw.ch_names), int(raw.n_times)
+    low, high = PLAUSIBLE_SFREQ
+    if not low <= sfreq <= high:
+        raise UnusableRecording(path, f"a sampling rate of {sfreq:g} Hz (plausible: {low:g} to {high:g})", REMEDY)
+    if n_times < MIN_SECONDS * sfreq:
+        raise UnusableRecording(path, f"{n_times} samples, {n_times / sfreq:.3g} s, are no recording", REMEDY)
+    if n_channels * n_times > VALUES_PER_BYTE * size:
+        reason = f"the header claims {n_channels} channels of {n_times} samples, the file has {size} bytes"
+        raise UnusableRecording(path, reason, REMEDY)
+    if odd := [name for name in raw.ch_names if not name.isprintable()]:
+        raise UnusableRecording(path, f"channel names that cannot be printed: {odd}", "Repair the header")
 
 
 def _unreadable(path: Path, reader: str, error: Exception) -> UnusableRecording:
     said = str(error).strip().splitlines()[0] if str(error).strip() else ""
     reason = f"{reader} cannot read it ({type(error).__name__}: {said})"
-    return UnusableRecording(path, reason, "Check that the file is complete and of the format that its name says")
+    return UnusableRecording(path, reason, REMEDY)
 
 
 class RawStream(Stream):
@@ -92,6 +142,11 @@ class RawStream(Stream):
         return signal_CT if (self._factor_C1 == 1).all() else signal_CT * self._factor_C1
 
 
+def _is_bti(path: Path) -> bool:
+    """Whether it is a folder of the one kind without a suffix."""
+    return path.is_dir() and path.suffix.lower() not in (".ds", ".mff")
+
+
 def bids_root(path: Path) -> Path | None:
     """The BIDS dataset that a recording belongs to, None outside of one or under another name."""
     return dataset_root(path) if path.name.startswith("sub-") else None
@@ -102,10 +157,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     sidecar = path.with_name(path.name.split(".")[0] + ".json")
     if bids_root(path) is None or not sidecar.exists():
         return {}
-    try:
-        return dict(json.loads(sidecar.read_text()))
-    except ValueError as error:
-        raise UnusableRecording(sidecar, f"the sidecar is not JSON ({error})", "Repair it") from error
+    return read_object(sidecar)
 
 
 def site_files(path: Path) -> dict[str, Path]:

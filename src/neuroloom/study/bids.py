@@ -8,20 +8,20 @@ have to be combined first, because choosing one of them would be a guess.
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from neuroloom.config import ConfigError, RecordingRow
-from neuroloom.study.sheet import ABSENT, describe_cells
+from neuroloom.study.sheet import ABSENT, describe_cells, read_records
 
 # https://bids-specification.readthedocs.io/en/stable/appendices/entities.html
 _ENTITIES = """
@@ -38,6 +38,7 @@ FORMATS = {
 COMPANIONS = (".json", ".tsv", ".tsv.gz", ".eeg", ".vmrk", ".fdt")
 CALIBRATION = re.compile(r"_acq-(calibration|crosstalk)_")
 EMPTY_ROOM = "sub-emptyroom/"
+UNFINISHED = ".unfinished-download"
 logger = logging.getLogger(__name__)
 
 
@@ -82,6 +83,8 @@ def index_bids(
     ConfigError
         If `root` is not a BIDS dataset or holds no recording, and with every file whose name cannot be used.
     """
+    if (root / UNFINISHED).exists():
+        raise ConfigError(f"{root}: its download was interrupted, so files may be half. Fetch it again ({UNFINISHED})")
     if not (root / "dataset_description.json").is_file():
         raise ConfigError(f"{root}: not a BIDS dataset (no dataset_description.json); correct study.bids_root")
     participants = _read_participants(root, labels)
@@ -103,6 +106,26 @@ def index_bids(
         )
     prefix = "" if relative_to is None else Path(os.path.relpath(root, relative_to)).as_posix()
     return [row.model_copy(update={"path": posixpath.join(prefix, row.path)}) for row in rows]
+
+
+@contextmanager
+def marked_unfinished(root: Path) -> Iterator[None]:
+    """Mark a dataset while it is downloaded: a library may leave half a file under its final name, and be killed."""
+    before, mark = _sizes(root), root / UNFINISHED
+    was_marked = mark.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    try:
+        yield
+    except Exception:
+        if not was_marked and _sizes(root) == before:  # nothing has come, such as without a network
+            mark.unlink()
+        raise
+    mark.unlink()
+
+
+def _sizes(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in root.rglob("*") if path.is_file() and path.name != UNFINISHED}
 
 
 def dataset_root(path: Path) -> Path | None:
@@ -193,7 +216,7 @@ def _parse_file(path: str, suffix: str, *, is_folder: bool) -> BidsFile:
         raise ConfigError(f"format {extension!r} is not read as {suffix} ({known}); convert or remove the file")
     if parents != [f"{entity}-{entities[entity]}" for entity in ("sub", "ses") if entity in entities]:
         raise ConfigError(f"the name does not belong into {'/'.join(parents)}; move or rename the file")
-    if not entities.get("split", "1").isdigit():
+    if not entities.get("split", "1").isdecimal():
         raise ConfigError(f"split {entities['split']!r} is not a number; rename the file")
     return BidsFile(path, entities, suffix)
 
@@ -230,12 +253,10 @@ def _read_participants(root: Path, labels: tuple[str, ...]) -> Participants:
     file = root / "participants.tsv"
     header: list[str] = []
     people: dict[str, dict[str, str]] = {}
-    if file.exists():
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            table = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            header = list(table.fieldnames or [])
-            present = [{name: value for name, value in row.items() if value and value != ABSENT} for row in table]
-            people = {row["participant_id"]: row for row in present if "participant_id" in row}
+    if file.is_file():
+        header, table = read_records(file)
+        present = [{name: value for name, value in row.items() if value and value != ABSENT} for row in table]
+        people = {row["participant_id"]: row for row in present if "participant_id" in row}
     if unknown := [name for name in labels if name not in header]:
         there = ", ".join(header) or "none"
         raise ConfigError(f"{file}: no column {', '.join(unknown)}; there are {there}. Correct study.labels")

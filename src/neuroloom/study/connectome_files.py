@@ -9,7 +9,6 @@ row of the upper triangle (`getLoopedVec` of their `Connectome.m`). EEG is the i
 from __future__ import annotations
 
 import csv
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from neuroloom.config import ConfigError
 from neuroloom.records import Array
 from neuroloom.synthesis.connectomes import ConnectomeSet
+from neuroloom.trial import find_harm
 
 CONNECTOMES = "eeg-fmri_{device}_{group}_connectomes_*.mat"
 PARTICIPANTS = "eeg-fmri_{device}_{group}_participants.tsv"
@@ -81,13 +81,14 @@ def _read_group(folder: Path, device: str, group: str, position_N3: Array, netwo
 
 def _load(path: Path, name: str) -> Any:
     import scipy.io
-    from scipy.io.matlab import MatReadError
 
     if not path.is_file():
         raise ConfigError(f"{path}: the file does not exist; place the files of eeg-fmri-tle there")
+    if harm := find_harm(lambda: scipy.io.loadmat(path), size=path.stat().st_size):
+        raise ConfigError(f"{path}: not a .mat file that SciPy reads ({harm}); bring it again")
     try:
         content = scipy.io.loadmat(path)
-    except (OSError, EOFError, ValueError, TypeError, NotImplementedError, zlib.error, MatReadError) as error:
+    except Exception as error:  # SciPy raises anything over a damaged file
         raise ConfigError(f"{path}: not a .mat file that SciPy reads ({error}); bring it again") from error
     if name not in content:
         found = ", ".join(key for key in content if not key.startswith("__"))
@@ -105,7 +106,7 @@ def _read_subject(entry: Any, path: Path, n_edges: int) -> dict[str, Any]:
         eeg_NBE = np.stack([[band["conn"].ravel() for band in kind["bands"].ravel()] for kind in of_kind])
         fmri_NE = np.stack([one["fMRI"].ravel() for one in sessions])
         motion = float(np.mean([one["fd_power"].mean() for one in sessions]))
-    except (KeyError, IndexError, ValueError, StopIteration) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, StopIteration) as error:
         said = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{path}: a subject lacks name, sess, fMRI, EEG ({EEG}) or fd_power ({said})") from error
     found = f"{path}: {name} has {fmri_NE.shape[1]} fMRI edges and EEG of shape {eeg_NBE.shape[1:]}"

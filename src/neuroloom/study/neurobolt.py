@@ -22,16 +22,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import pickletools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from neuroloom.config import ConfigError, RecordingRow
+from neuroloom.pickled import DAMAGED, Made, describe
 from neuroloom.provenance import file_digest
 from neuroloom.records import Array
 
@@ -113,14 +112,14 @@ def read_pickled_table(path: Path) -> tuple[Array, list[str]]:
         If the file is damaged, or holds anything else than the blocks of a frame.
     """
     try:
-        frame = _assemble(path.read_bytes())
+        frame = describe(path.read_bytes())
         names, blocks = _parts_of_frame(frame)
         if sum(len(values_PV) for values_PV, _ in blocks) != len(names):
             raise ValueError(f"{len(names)} names for {sum(len(values_PV) for values_PV, _ in blocks)} columns")
         columns_PV = np.full((len(names), blocks[0][0].shape[1]), np.nan)
         for values_PV, place in blocks:
             columns_PV[place] = values_PV
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except DAMAGED as error:
         raise ConfigError(
             f"{path}: not a table of numbers as pandas pickles it ({type(error).__name__}: {str(error)[:200]}). Bring "
             f"the file again from {REPOSITORY}, or place a .tsv of the same content and name it in the sheet"
@@ -128,112 +127,38 @@ def read_pickled_table(path: Path) -> tuple[Array, list[str]]:
     return columns_PV.T, names
 
 
-@dataclass
-class _Made:
-    """What a pickle asks to be made: the name of a class or function, what it is called with, and its state."""
-
-    name: str
-    args: Any = ()
-    state: Any = field(default=None)
-
-
-_MARK = object()
-_CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-    "MARK": lambda: _MARK,
-}
-_VALUES = ("UNICODE", "BININT", "BINFLOAT", "LONG", "BYTES", "BYTEARRAY")
-_SIZES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-def _assemble(data: bytes) -> Any:
-    """The structure that a pickle describes, every call in it left as `_Made`."""
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
-    for opcode, argument, _ in pickletools.genops(data):
-        name, arg = opcode.name, cast(Any, argument)
-        if name in ("PROTO", "FRAME", "STOP"):
-            continue
-        if name == "MEMOIZE" or name.endswith("BINPUT"):
-            memo[len(memo) if arg is None else arg] = stack[-1]
-        elif name.endswith("BINGET"):
-            stack.append(memo[arg])
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name]())
-        elif any(word in name for word in _VALUES):
-            stack.append(arg)
-        else:
-            _combine(name, arg, stack)
-    return stack[-1]
-
-
-def _combine(name: str, arg: Any, stack: list[Any]) -> None:
-    """One opcode that takes what lies on the stack together."""
-    if name == "TUPLE" or name in _SIZES:
-        stack.append(tuple(_popped(stack, _SIZES.get(name))))
-    elif name in ("GLOBAL", "STACK_GLOBAL"):
-        stack.append(_Made(".".join(arg.split(" ") if arg else _popped(stack, 2))))
-    elif name in ("REDUCE", "NEWOBJ"):
-        made, args = _popped(stack, 2)
-        stack.append(_Made(made.name, args))
-    elif name == "BUILD":
-        (state,) = _popped(stack, 1)
-        stack[-1].state = state
-    elif name in ("APPEND", "APPENDS"):
-        added = _popped(stack, 1 if name == "APPEND" else None)
-        stack[-1].extend(added)
-    elif name in ("SETITEM", "SETITEMS"):
-        pairs = iter(_popped(stack, 2 if name == "SETITEM" else None))
-        stack[-1].update(zip(pairs, pairs, strict=True))
-    else:
-        raise ValueError(f"it holds {name}, which no table of numbers needs")
-
-
-def _popped(stack: list[Any], count: int | None) -> list[Any]:
-    """The last `count` values taken off the stack, or those after the last mark."""
-    if count is None:
-        count = next((at for at, value in enumerate(reversed(stack)) if value is _MARK), None)
-        if count is None:
-            raise ValueError("it breaks off")
-        values = stack[len(stack) - count :]
-        del stack[len(stack) - count - 1 :]
-        return values
-    values = stack[len(stack) - count :]
-    del stack[len(stack) - count :]
-    return values
-
-
 def _parts_of_frame(frame: Any) -> tuple[list[str], list[tuple[Array, Any]]]:
     """Column names, and the blocks (columns, rows) of a frame with their places among the columns."""
     if not frame.name.endswith(".DataFrame"):
         raise ValueError(f"it holds a {frame.name}")
     blocks, axes = frame.state["_mgr"].args[:2]
-    names = [str(name) for name in _array(axes[0].args[1]["data"])]
+    names = [_name(value) for value in _array(axes[0].args[1]["data"])]
     return names, [(np.atleast_2d(_array(block.args[0])), _place(block.args[1])) for block in blocks]
 
 
-def _place(made: _Made) -> Any:
+def _name(value: Any) -> str:
+    if not isinstance(value, str | int):
+        raise ValueError(f"a {type(value).__name__} as name of a column")
+    return str(value)
+
+
+def _place(made: Made) -> Any:
     return slice(*made.args) if made.name == "builtins.slice" else _array(made).astype(int)
 
 
-def _array(made: _Made) -> Array:
+def _array(made: Made) -> Array:
     """An array in one of the two forms that NumPy writes."""
     if made.name.endswith("._frombuffer"):
         data, dtype, shape, order = made.args
         return np.frombuffer(data, _dtype(dtype)).reshape(shape, order=order)
     if made.name.endswith("._reconstruct"):
         _, shape, dtype, is_fortran, data = made.state
-        flat_N = np.array(data, object) if isinstance(data, list) else np.frombuffer(data, _dtype(dtype))
+        flat_N = np.fromiter(data, object) if isinstance(data, list) else np.frombuffer(data, _dtype(dtype))
         return flat_N.reshape(shape, order="F" if is_fortran else "C")
     raise ValueError(f"a {made.name} in the place of an array")
 
 
-def _dtype(made: _Made) -> np.dtype:
+def _dtype(made: Made) -> np.dtype:
     dtype = np.dtype(made.args[0]).newbyteorder("=" if made.state[1] == "|" else made.state[1])
     if dtype.kind not in "fiu":
         raise ValueError(f"values of type {dtype}")

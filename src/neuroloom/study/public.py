@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from neuroloom.config import ConfigError, RecordingRow
-from neuroloom.study.bids import index_bids
+from neuroloom.provenance import file_digest
+from neuroloom.study.bids import index_bids, marked_unfinished
 from neuroloom.study.neurobolt import neurobolt_study
 from neuroloom.study.sheet import ABSENT
 
@@ -111,7 +112,7 @@ def eegbci(*, folder: Path, subjects: Sequence[int], runs: Sequence[int]) -> lis
     Raises
     ------
     ConfigError
-        If a subject or run is unknown, or files are not there and cannot be fetched.
+        If a subject or run is unknown, or files are not there and cannot be fetched, or are not what was published.
     """
     from mne.datasets.eegbci import load_data
 
@@ -123,6 +124,7 @@ def eegbci(*, folder: Path, subjects: Sequence[int], runs: Sequence[int]) -> lis
     missing = [str(path) for path in paths if not path.exists()]
     with _fetching("eegbci", wanted=missing, remedy="Place these files of PhysioNet's eegmmidb 1.0.0 there"):
         files = load_data(list(subjects), list(runs), path=str(folder), update_path=False, verbose="error")
+    _check_eegbci([Path(file) for file in files])
     return [
         _row("eegmmidb", folder, file, subject=f"S{subject:03d}", task=tasks[run], run=f"{run:02d}", modality="eeg")
         for (subject, run), file in zip(wanted, files, strict=True)
@@ -195,7 +197,8 @@ def openneuro(*, dataset_id: str, folder: Path, include: Sequence[str] = ()) -> 
 
     root = folder / dataset_id
     remedy = "Copy the dataset there and list it with study.bids_root and the rule index_study, which needs no network"
-    with _fetching(f"openneuro {dataset_id}", wanted=[str(root / name) for name in include or [""]], remedy=remedy):
+    wanted = [str(root / name) for name in include or [""]]
+    with _fetching(f"openneuro {dataset_id}", wanted=wanted, remedy=remedy), marked_unfinished(root):
         download(dataset=dataset_id, target_dir=root, include=list(include) or None)
     return index_bids(root, study=_alphanumeric(dataset_id), relative_to=folder)
 
@@ -247,6 +250,18 @@ PUBLIC: dict[str, Callable[..., list[RecordingRow]]] = {
 }
 
 
+def _check_eegbci(files: Sequence[Path]) -> None:
+    """MNE fetches whole files only, but takes any that is there already."""
+    from importlib.resources import files as files_of
+
+    lines = (files_of("mne") / "data" / "eegbci_checksums.txt").read_text().splitlines()
+    known = dict(line.split() for line in lines)
+    if wrong := [str(file) for file in files if file_digest(file) != known[f"{file.parent.name}/{file.name}"]]:
+        raise ConfigError(
+            f"eegbci: {', '.join(wrong)}: not the published bytes, as after an interrupted copy. Delete and fetch again"
+        )
+
+
 def _nilearn_row(name: str, folder: Path, file: str, person: dict[str, str]) -> RecordingRow:
     known = NILEARN[name]
     match = re.search(known.name, Path(file).as_posix())
@@ -275,9 +290,9 @@ def _require(module: str) -> None:
 
 @contextmanager
 def _fetching(study: str, *, wanted: list[str], remedy: str) -> Iterator[None]:
-    """Turn whatever a library says without a network (requests and urllib raise OSErrors) into one `ConfigError`."""
+    """Turn what a library says without a network (OSErrors) or of wrong bytes (ValueErrors) into one `ConfigError`."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         said = f"{type(error).__name__}: {str(error).strip()[:300]}"
         raise ConfigError(f"{study}: cannot be fetched ({said}). Looked for {', '.join(wanted)}. {remedy}") from error

@@ -7,10 +7,16 @@ from pathlib import Path
 from neuroloom.config import Config, ConfigError, RecordingRow, SourceConfig
 
 
-def study_rows(config: Config) -> list[RecordingRow]:
+def study_rows(config: Config, *, check: bool = True) -> list[RecordingRow]:
     """Rows of the study that a config describes.
 
     A study without a sheet is simulated; a sheet that `index_study` has still to write is empty.
+
+    Parameters
+    ----------
+    config : Config
+    check : bool
+        Look for every file of the sheet; not in the jobs of a run that has done so.
 
     Raises
     ------
@@ -29,7 +35,8 @@ def study_rows(config: Config) -> list[RecordingRow]:
     if not sheet.exists():
         return []
     rows = read_sheet(sheet, labels=study.labels)
-    check_files(rows, Path(study.root_path), sheet=sheet)
+    if check:
+        check_files(rows, Path(study.root_path), sheet=sheet, folders=study.folders)
     return rows
 
 

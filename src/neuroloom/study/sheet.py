@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from neuroloom.config import ConfigError, RecordingRow
+from neuroloom.schema import shown
+from neuroloom.study.links import is_within
 
 COLUMNS = ("study", "site", "subject", "session", "task", "run", "modality", "path")
 ABSENT = "n/a"
+OUTSIDE = "bring the file in, or name its folder in study.elsewhere"
 _ROWS = TypeAdapter(list[RecordingRow])
 Problem = tuple[int, str]
 
@@ -58,6 +61,18 @@ def read_sheet(path: Path, *, labels: tuple[str, ...]) -> list[RecordingRow]:
     return rows
 
 
+def read_records(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and lines of any tsv without quotes; a line that is too short lacks its last cells.
+
+    Raises
+    ------
+    ConfigError
+        If it is not UTF-8 text.
+    """
+    header, *lines = _read_cells(path)
+    return header, [dict(zip(header, line, strict=False)) for line in lines if line != [""]]
+
+
 def write_sheet(rows: Iterable[RecordingRow], path: Path, *, labels: tuple[str, ...] = ()) -> None:
     """Write a sheet that `read_sheet` gives back.
 
@@ -79,8 +94,14 @@ def write_sheet(rows: Iterable[RecordingRow], path: Path, *, labels: tuple[str, 
     path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def check_files(rows: Iterable[RecordingRow], root: Path, *, sheet: str | Path = "recordings sheet") -> None:
-    """Check that every recording is there.
+def check_files(
+    rows: Iterable[RecordingRow],
+    root: Path,
+    *,
+    sheet: str | Path = "recordings sheet",
+    folders: Sequence[str | Path] = (),
+) -> None:
+    """Check that every recording is there, and in the study's folders: a sheet may have come from anywhere.
 
     Parameters
     ----------
@@ -90,19 +111,24 @@ def check_files(rows: Iterable[RecordingRow], root: Path, *, sheet: str | Path =
         Folder that relative paths start from.
     sheet : str or Path
         Named in the error.
+    folders : sequence of path
+        Other folders that a path, or a link (those of git-annex lead to `.git/annex` of their dataset), may lead to.
 
     Raises
     ------
     ConfigError
-        With the line and the path of every missing file.
+        With the line and the path of every file that is missing or leads out of the folders.
     """
     folder = str(root)
+    allowed = [os.path.realpath(name) for name in (root, *folders)]
     problems = []
     for line, row in enumerate(rows, start=2):
         file = os.path.join(folder, row.path)
         if not os.path.exists(file):
             hint = " (a link without content: fetch it with git-annex or datalad)" if os.path.islink(file) else ""
             problems.append((line, f"no file {row.path!r} below {folder}{hint}"))
+        elif not is_within(file, allowed):
+            problems.append((line, f"path {row.path!r} leads out of {folder}, to {os.path.realpath(file)}: {OUTSIDE}"))
     _raise(sheet, problems)
 
 
@@ -119,11 +145,14 @@ def _known(error: ValidationError) -> list[Any]:
 def _describe(column: str, problem: dict[str, Any]) -> str:
     if problem["input"] is None:
         return f"{column} is empty"
+    allowed = "no braces and no control characters" if column == "path" else "only the letters A-Z, a-z and digits"
     rules = {
-        "string_pattern_mismatch": "only the letters A-Z, a-z and digits are allowed",
+        "string_pattern_mismatch": f"{allowed} are allowed",
         "literal_error": f"it is one of {problem.get('ctx', {}).get('expected')}",
     }
-    return f"{column} {problem['input']!r}: {rules.get(problem['type'], problem['msg'])}"
+    if isinstance(problem["input"], dict):  # of the row as a whole
+        return str(problem["msg"])
+    return f"{column} {shown(problem['input'])}: {rules.get(problem['type'], problem['msg'])}"
 
 
 def _read_cells(path: Path) -> list[list[str]]:
@@ -132,7 +161,7 @@ def _read_cells(path: Path) -> list[list[str]]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such recordings sheet; correct study.recordings, or make the sheet") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error}); save the sheet as tab-separated UTF-8") from None
+        raise ConfigError(f"{path}: not UTF-8 text ({error}); save it as tab-separated UTF-8") from None
     return [line.split("\t") for line in text.rstrip("\n").split("\n")]
 
 

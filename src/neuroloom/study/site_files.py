@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from neuroloom.config import Config, ConfigError, RecordingRow, fill_environment
+from neuroloom.quarantine import UnusableRecording
+from neuroloom.sidecars import read_object
 from neuroloom.study.bids import dataset_root, is_recording, parse_name
+from neuroloom.study.links import is_within
 from neuroloom.study.rows import source_of
+from neuroloom.study.sheet import read_records
 
 SITE_FILES = {"empty_room", "head_positions"}  # keys of a source that name them
 FROM_ROOM, FOLLOWING = ("auto", "ssp"), ("auto", "maxwell", "tsss")
@@ -90,35 +93,47 @@ def find_empty_room(path: Path) -> Path:
 def _named(path: Path, root: Path) -> Path | None:
     """What the sidecar says: a path below the root, with or without `bids::`, or a list of them."""
     sidecar = path.with_name(path.name.split(".")[0] + ".json")
-    said = json.loads(sidecar.read_text()).get("AssociatedEmptyRoom") if sidecar.exists() else None
-    names = [said] if isinstance(said, str) else list(said or [])
+    try:
+        said = read_object(sidecar).get("AssociatedEmptyRoom") if sidecar.is_file() else None
+    except UnusableRecording as error:
+        raise ConfigError(str(error)) from error
+    names = list(said) if isinstance(said, list) else [said] * bool(said)
     if not names:
         return None
     room = root / str(names[0]).removeprefix("bids::").lstrip("/")
     if not room.exists():
         raise ConfigError(f"{sidecar}: AssociatedEmptyRoom {names[0]} is not there; correct the sidecar")
+    if not is_within(room, [root.resolve()]):
+        raise ConfigError(f"{sidecar}: AssociatedEmptyRoom {names[0]} leads out of {root}; correct the sidecar")
     return room
 
 
+@cache  # asked for each recording, in a dataset that may have as many rooms as recordings
 def _rooms(root: Path) -> list[Path]:
     """Recordings of `sub-emptyroom`, of a split file the first part."""
     folders = [root / "sub-emptyroom" / "meg", *sorted(root.glob("sub-emptyroom/ses-*/meg"))]
     files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
     found = [file for file in files if is_recording(file.name, "meg")]
-    return [file for file in found if int(parse_name(file.name)[0].get("split", 1)) == 1]
+    return [file for file in found if parse_name(file.name)[0].get("split", "1").lstrip("0") == "1"]
 
 
 def _day_of(name: str) -> date | None:
     session = parse_name(name)[0].get("ses", "")
-    return date.fromisoformat(session) if len(session) == 8 and session.isdigit() else None
+    return _date(session) if len(session) == 8 else None
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _measured(path: Path) -> date | None:
     """Day of a recording, from the `scans.tsv` of its session."""
     folder = path.parent.parent
     for table in sorted(folder.glob("*_scans.tsv")):
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            for line in csv.DictReader(stream, delimiter="\t"):
-                if (folder / str(line.get("filename"))) == path and "T" in (line.get("acq_time") or ""):
-                    return date.fromisoformat(str(line["acq_time"])[:10])
+        for line in read_records(table)[1]:
+            if (folder / line.get("filename", "")) == path and "T" in line.get("acq_time", ""):
+                return _date(line["acq_time"][:10])
     return None

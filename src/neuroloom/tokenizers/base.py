@@ -7,6 +7,7 @@ A tokenizer lives in `neuroloom.tokenizers.<kind>`, which names its class `TOKEN
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,10 +16,15 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from neuroloom.manifest import ArtifactError
+from neuroloom.passes.mapping import CorpusMap
+from neuroloom.provenance import file_digest
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.segments import Segments
 from neuroloom.training.checkpoint import CARD, SETTINGS, read_card
+
+_LOADED = threading.local()  # the last tokenizer of each thread
 
 
 @dataclass(frozen=True)
@@ -57,12 +63,12 @@ class Tokenizer(Protocol):
         *,
         rng: np.random.Generator,
         validation: Sequence[Segments] = (),
-        scheduler: Any = "threads",
+        over: CorpusMap = map,
         folder: Path | None = None,
     ) -> dict[str, Any]:
         """Learn from training recordings; facts for the card are returned.
 
-        `scheduler` is Dask's, for corpus passes; `folder` keeps what a run that was killed goes on from.
+        `over` takes passes over the corpus; `folder` keeps what a run that was killed goes on from.
         """
 
     def encode(self, signal_BCT: Any, positions_BC6: Any, sensor_type_BC: Any, overlap: float = 0.0) -> Tokens:
@@ -118,3 +124,39 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if (folder / CARD).exists():
         read_card(folder)
     return tokenizer_class(kind).load(folder)
+
+
+@dataclass(frozen=True)
+class TokenizerFolder:
+    """A fitted tokenizer as workers are told of it: they load it by themselves, once in each process.
+
+    Attributes
+    ----------
+    folder : Path
+        Absolute.
+    digest : str
+        Of its card, which names the sha256 of the weights.
+    """
+
+    folder: Path
+    digest: str
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """The tokenizer in a folder, as it is now; errors as in `kind_of`."""
+        kind_of(folder)
+        return cls(folder.absolute(), file_digest(folder / CARD))
+
+    def load(self) -> Tokenizer:
+        """The tokenizer; each thread has its own, because a network is not for several at once.
+
+        Raises
+        ------
+        ArtifactError
+            If another one is there than was asked for.
+        """
+        if getattr(_LOADED, "asked", None) != self:
+            if file_digest(self.folder / CARD) != self.digest:
+                raise ArtifactError(f"{self.folder / CARD}: not the one this job began with. Run snakemake again")
+            _LOADED.tokenizer, _LOADED.asked = load_tokenizer(self.folder), self
+        return _LOADED.tokenizer

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from neuroloom.passes.mapping import CorpusMap
 from neuroloom.tokenizers.base import Tokens
 from neuroloom.tokenizers.config import BrainTokenizerConfig
 from neuroloom.tokenizers.official import config_of, load_network, load_strictly, to_ours
@@ -220,7 +221,7 @@ class BrainTokenizer(nn.Module):
         *,
         rng: np.random.Generator,
         validation: Sequence[Segments] = (),
-        scheduler: Any = "threads",
+        over: CorpusMap = map,
         folder: Path | None = None,
     ) -> dict[str, Any]:
         """Train on recordings, from weights that follow from `rng` where it was not trained before.
@@ -230,7 +231,7 @@ class BrainTokenizer(nn.Module):
         corpus, validation : sequence of Segments
             Of the model's rate.
         rng : np.random.Generator
-        scheduler : str
+        over : CorpusMap
             Not used: the loop reads ahead by itself.
         folder : Path, optional
             For checkpoints, as in `reconstruction.train_tokenizer`.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from neuroloom.config import RecordingRow
 from neuroloom.evaluation.contamination import seen_subjects
 from neuroloom.evaluation.splits import Split, from_json
 from neuroloom.manifest import SUFFIX
+from neuroloom.passes.mapping import CorpusMap
 from neuroloom.quarantine import Quarantined, QuarantineRow, UnusableRecording
 from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.base import tokenizer_class
@@ -39,6 +40,7 @@ def open_segments(
     limit: int = 0,
     preparation: Preparation = "brainomni",
     duration: float | None = None,
+    over: CorpusMap = map,
 ) -> tuple[list[Segments], pd.DataFrame]:
     """Segments of the recordings that can be tokenized, and a quarantine row for each of the others.
 
@@ -54,30 +56,40 @@ def open_segments(
         Segments of one recording at most; 0 takes all.
     preparation, duration
         As in `Segments`.
+    over : CorpusMap
+        Takes the pass over the recordings, which finds the scale of each channel where the preparation wants it.
 
     Raises
     ------
     UnusableRecording
         If no recording is left.
     """
-    corpus, lost, found = [], [], 0
-    for manifest in manifests:
-        found += 1
-        try:
-            artifact = open_artifact(manifest, kind="recording")
-            options = {"limit": limit, "preparation": preparation, "duration": duration}
-            corpus.append(Segments(artifact, sfreq=sfreq, **options))  # type: ignore[arg-type]
-        except Quarantined as error:
-            logger.info("%s was quarantined by %s", error.row.recording, error.row.stage)
-        except UnusableRecording as error:
-            name = manifest.name.removesuffix(SUFFIX)
-            lost.append(asdict(QuarantineRow(name, stage, error.file, error.reason, error.remedy)))
-            logger.warning("left out: %s", error)
+    options = {"sfreq": sfreq, "limit": limit, "preparation": preparation, "duration": duration}
+    found = list(over(partial(_open_one, Path.cwd(), stage, options), manifests))
+    corpus = [one for one in found if isinstance(one, Segments)]
+    lost = [asdict(one) for one in found if isinstance(one, QuarantineRow)]
+    for row in lost:
+        logger.warning("left out: %s: %s", row["recording"], row["reason"])
     if not corpus:
         first = lost[0] if lost else {"reason": "all were quarantined before", "remedy": "see the quarantine table"}
         reason = f"none can be tokenized: {first['reason']}"
-        raise UnusableRecording(f"{found} recordings", reason, str(first["remedy"]))
+        raise UnusableRecording(f"{len(found)} recordings", reason, str(first["remedy"]))
     return corpus, pd.DataFrame(lost, columns=list(QuarantineRow.__dataclass_fields__)).astype("string")
+
+
+def _open_one(base: Path, stage: str, options: Mapping[str, Any], manifest: Path) -> Segments | QuarantineRow | None:
+    """Segments of a recording, or why there are none, which an earlier stage may have told.
+
+    Paths are from `base`, also on a worker that started elsewhere.
+    """
+    try:
+        return Segments(open_artifact(base / manifest, kind="recording"), **options)
+    except Quarantined:
+        return None
+    except UnusableRecording as error:
+        file = Path(error.file)
+        shown = file.relative_to(base) if file.is_relative_to(base) else file
+        return QuarantineRow(manifest.name.removesuffix(SUFFIX), stage, str(shown), error.reason, error.remedy)
 
 
 def fit_tokenizer(
@@ -91,6 +103,7 @@ def fit_tokenizer(
     salt: str,
     threads: int,
     rng: np.random.Generator,
+    over: CorpusMap = map,
 ) -> None:
     """Fit a tokenizer on the training part of a split and save it with its card.
 
@@ -110,6 +123,8 @@ def fit_tokenizer(
         Of the hashed names of the people in the card.
     threads : int
     rng : np.random.Generator
+    over : CorpusMap
+        Takes passes over the corpus.
 
     Raises
     ------
@@ -122,11 +137,11 @@ def fit_tokenizer(
         copy_weights(Path(weights), folder)
         return
     sfreq = config.sfreq or sfreq
-    parts = {part: _corpus(part, split, manifests, sfreq) for part in ("train", "validation")}
+    parts = {part: _corpus(part, split, manifests, sfreq, over) for part in ("train", "validation")}
     tokenizer = tokenizer_class(config.kind)(config, sfreq)  # type: ignore[call-arg]
     settings = [config.model_dump(), sfreq, [one.digest for part in parts.values() for one in part]]
-    with run_folder(folder, settings) as run, corpus_scheduler() as scheduler:
-        facts = tokenizer.fit(parts["train"], validation=parts["validation"], scheduler=scheduler, rng=rng, folder=run)
+    with run_folder(folder, settings) as run:
+        facts = tokenizer.fit(parts["train"], validation=parts["validation"], over=over, rng=rng, folder=run)
         tokenizer.save(folder)
     data = {segments.recording: segments.digest for part in parts.values() for segments in part}
     seen = [row for row in rows if row.recording in data]
@@ -147,19 +162,6 @@ def card_of(
     }
 
 
-@contextmanager
-def corpus_scheduler() -> Iterator[Any]:
-    """Runs passes over a corpus: threads, or the Dask cluster that a profile names in `DASK_SCHEDULER_ADDRESS`."""
-    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    if not address:
-        yield "threads"
-        return
-    from distributed import Client
-
-    with Client(address) as client:
-        yield client
-
-
 def copy_weights(source: Path, folder: Path) -> None:
     """Put imported weights (`neuroloom import-weights`) in the place of trained ones."""
     import shutil
@@ -171,10 +173,10 @@ def copy_weights(source: Path, folder: Path) -> None:
         shutil.copy(source / name, folder / name)
 
 
-def _corpus(part: str, split: Split, manifests: Mapping[str, Path], sfreq: float) -> list[Segments]:
+def _corpus(part: str, split: Split, manifests: Mapping[str, Path], sfreq: float, over: CorpusMap) -> list[Segments]:
     chosen = [manifests[name] for name in split.recordings(part) if name in manifests]
     with nothing_to_validate_on(part, split):
-        return open_segments(chosen, sfreq=sfreq, stage="fit_tokenizer")[0]
+        return open_segments(chosen, sfreq=sfreq, stage="fit_tokenizer", over=over)[0]
     return []
 
 

@@ -7,9 +7,10 @@ optimism.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,65 +34,30 @@ from neuroloom.evaluation.splits import (
 )
 from neuroloom.evaluation.statistics import bootstrap_ci
 from neuroloom.manifest import by_recording
-from neuroloom.quarantine import UnusableRecording
-from neuroloom.records import Array, Recording
-from neuroloom.tokenizers.base import Tokenizer, load_tokenizer
-from neuroloom.tokenizers.scores import (
-    code_counts,
-    code_usage,
-    score_reconstruction,
-    segment_labels,
-    token_features,
-)
-from neuroloom.tokenizers.segments import Segments
+from neuroloom.passes.mapping import CorpusMap
+from neuroloom.quarantine import Quarantined, UnusableRecording
+from neuroloom.records import Array
+from neuroloom.tokenizers.base import TokenizerFolder
+from neuroloom.tokenizers.scores import code_usage
 from neuroloom.tokenizers.showing import atlas_table, example_tables
-from neuroloom.tokenizers.tokens import TokenSet, open_token_sets
+from neuroloom.tokenizers.tokenized import Asked, Tokenized, judge_recording
+from neuroloom.tokenizers.tokens import TokenSet
 
 FEWEST_NUMBERS = 5  # different ones; fewer are names of classes
 MEASURES = ("correlation", "correlation_null", "spectral_db", "spectral_db_null")
 
 
-@dataclass(frozen=True)
-class Tokenized:
-    """A recording with its tokens.
-
-    Attributes
-    ----------
-    row : RecordingRow
-    segments : Segments
-        Signals, at the tokenizer's rate.
-    recording : Recording
-        For its events.
-    tokens : TokenSet
-        Of its device.
-    """
-
-    row: RecordingRow
-    segments: Segments
-    recording: Recording
-    tokens: TokenSet
-
-    @cached_property
-    def codes_NLSQ(self) -> Array:
-        """Its own codes, read once."""
-        return self.tokens.codes_of(self.row.recording)
-
-    @property
-    def start_N(self) -> Array:
-        """First sample of each of its segments."""
-        return self.tokens.start_N[self.tokens.recording_N == self.tokens.recordings.index(self.row.recording)]
-
-
 def judge_devices(
-    tokenizer: Tokenizer, tested: Sequence[Tokenized], *, trained: Collection[str], rng: np.random.Generator
+    tested: Sequence[Tokenized], *, step: float, trained: Collection[str], rng: np.random.Generator
 ) -> pd.DataFrame:
     """One row for each device: what comes back of participants that were not trained on, and what it costs.
 
     Parameters
     ----------
-    tokenizer : Tokenizer
     tested : sequence of Tokenized
         Recordings of the test.
+    step : float
+        Between two tokens of one latent, s.
     trained : collection of str
         Devices that have recordings in training or validation.
     rng : np.random.Generator
@@ -107,9 +73,10 @@ def judge_devices(
             "dataset": one.row.study,
             "device": device_of(one.row),
             "participant": participant_of(one.row),
-            **asdict(score_reconstruction(tokenizer, one.segments)),
+            **asdict(one.reconstruction),
         }
         for one in tested
+        if one.reconstruction
     ]
     frame = pd.DataFrame(lines)
     rows = []
@@ -124,7 +91,7 @@ def judge_devices(
                 "n_participants": part["participant"].nunique(),
                 "n_segments": int(part["n_segments"].sum()),
                 **_averages(part, rng),
-                **_usage(tokenizer, members),
+                **_usage(members, step),
                 "encode_speed": float(part["encode_speed"].median()),
             }
         )
@@ -146,15 +113,14 @@ def _mean_of(column: str, table: pd.DataFrame) -> float:
     return float(table[column].mean())
 
 
-def _usage(tokenizer: Tokenizer, members: Sequence[Tokenized]) -> dict[str, float]:
-    n_latents = np.mean([one.codes_NLSQ.shape[1] for one in members])
-    return code_usage(_counts(tokenizer, members), tokens_per_second=float(n_latents / tokenizer.step))
+def _usage(members: Sequence[Tokenized], step: float) -> dict[str, float]:
+    n_latents = np.mean([one.n_latents for one in members])
+    return code_usage(_counts(members), tokens_per_second=float(n_latents / step))
 
 
-def _counts(tokenizer: Tokenizer, members: Sequence[Tokenized]) -> list[Array]:
+def _counts(members: Sequence[Tokenized]) -> list[Array]:
     """How often each code of each level occurs in some recordings."""
-    counts = [code_counts(one.codes_NLSQ, tokenizer.codebook_sizes) for one in members]
-    return [np.sum(level, axis=0) for level in zip(*counts, strict=True)]
+    return [np.sum(level, axis=0) for level in zip(*(one.counts for one in members), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -170,7 +136,6 @@ class _Windows:
 
 
 def probe_tokens(
-    tokenizer: Tokenizer,
     tokenized: Sequence[Tokenized],
     *,
     split: Split,
@@ -181,7 +146,6 @@ def probe_tokens(
 
     Parameters
     ----------
-    tokenizer : Tokenizer
     tokenized : sequence of Tokenized
         All recordings.
     split : Split
@@ -196,7 +160,7 @@ def probe_tokens(
         The rows of `evaluation.probes`, with `features` (`histogram` or `embedding`) and `split`: `subject`
         (participants apart), `published` (windows shuffled within participants), `time` and `site`.
     """
-    windows = _gather(tokenizer, tokenized, split, rng)
+    windows = _gather(tokenized, split, rng)
     settings = ProbeSettings(n_permutations=n_permutations)
     parts_W = window_parts(split, windows.recordings_W)
     tables = []
@@ -250,20 +214,19 @@ def _labelled(labels_W: Array, participants_W: Array) -> Array:
     return np.flatnonzero(known_W & np.isin(participants_W, people[counts >= 5]))
 
 
-def _gather(tokenizer: Tokenizer, tokenized: Sequence[Tokenized], split: Split, rng: np.random.Generator) -> _Windows:
+def _gather(tokenized: Sequence[Tokenized], split: Split, rng: np.random.Generator) -> _Windows:
     features: dict[str, list[Array]] = {}
     columns: dict[str, list[str]] = {name: [] for name in ("recording", "participant", "site", "task", "event")}
     starts: list[Array] = []
     labels: dict[str, list[str]] = {name: [] for one in tokenized for name in one.row.labels}
     for one in tokenized:
-        for name, values in token_features(one.codes_NLSQ, tokenizer).items():
+        for name, values in one.features.items():
             features.setdefault(name, []).append(values)
         n_segments, row = len(one.start_N), one.row
         facts = {"recording": row.recording, "participant": participant_of(row), "site": site_of(row), "task": row.task}
         for name, value in facts.items():
             columns[name] += [value] * n_segments
-        n_times = round(one.segments.duration * one.recording.sfreq)
-        columns["event"] += segment_labels(one.recording, one.start_N, n_times)
+        columns["event"] += one.events
         for name in labels:
             labels[name] += [row.labels.get(name, "")] * n_segments
         starts.append(one.start_N)
@@ -285,12 +248,12 @@ def _gather(tokenizer: Tokenizer, tokenized: Sequence[Tokenized], split: Split, 
     )
 
 
-def usage_table(tokenizer: Tokenizer, tokenized: Sequence[Tokenized]) -> pd.DataFrame:
+def usage_table(tokenized: Sequence[Tokenized]) -> pd.DataFrame:
     """How often each code occurs: device, level, code, count."""
     lines = []
     for device in sorted({device_of(one.row) for one in tokenized}):
         members = [one for one in tokenized if device_of(one.row) == device]
-        for level, count_K in enumerate(_counts(tokenizer, members), start=1):
+        for level, count_K in enumerate(_counts(members), start=1):
             columns = {"device": device, "level": level, "code": np.arange(len(count_K)), "count": count_K}
             lines.append(pd.DataFrame(columns))
     return pd.concat(lines, ignore_index=True)
@@ -306,6 +269,7 @@ def judge_tokenizer(
     max_segments: int,
     n_permutations: int,
     rng: np.random.Generator,
+    over: CorpusMap = map,
 ) -> tuple[pd.DataFrame, ...]:
     """All tables of one tokenizer.
 
@@ -324,6 +288,8 @@ def judge_tokenizer(
         Segments of one recording that are reconstructed at most; 0 takes all.
     n_permutations : int
     rng : np.random.Generator
+    over : CorpusMap
+        Takes the pass over the recordings.
 
     Returns
     -------
@@ -331,35 +297,36 @@ def judge_tokenizer(
         Empty where no recording of the training or of the test is left.
     """
     try:
-        tokenizer = load_tokenizer(folder)
+        load = TokenizerFolder.at(folder).load
+        tokenizer = load()
     except UnusableRecording:  # there was nothing to fit it on, and the quarantine table says why
         return (pd.DataFrame(),) * 6
     split = from_json(split_file.read_text(), file=str(split_file), rows=rows)
-    tokenized = _open(tokenizer, rows, manifests, tokens, max_segments)
-    tested = [one for one in tokenized if one.row.recording in split.test]
-    if not tested:
+    asked = list(_asked(rows, manifests, tokens, split))
+    if not any(one.tested for one in asked):
         return (pd.DataFrame(),) * 6
+    tokenized = list(over(partial(judge_recording, load, max_segments), asked))
+    tested = [one for one in tokenized if one.reconstruction]
     seen = {*split.train, *split.validation}
     trained = {device_of(row) for row in rows if row.recording in seen}
-    devices = judge_devices(tokenizer, tested, trained=trained, rng=rng)
-    probes = probe_tokens(tokenizer, tokenized, split=split, n_permutations=n_permutations, rng=rng)
+    devices = judge_devices(tested, step=tokenizer.step, trained=trained, rng=rng)
+    probes = probe_tokens(tokenized, split=split, n_permutations=n_permutations, rng=rng)
     held_out = list(devices.loc[devices["held_out"], "device"])
     shown = example_tables(tokenizer, tested, held_out=held_out)
-    return devices, probes, usage_table(tokenizer, tested), atlas_table(tokenizer, tested), *shown
+    return devices, probes, usage_table(tested), atlas_table(tokenizer, tested), *shown
 
 
-def _open(
-    tokenizer: Tokenizer, rows: Sequence[RecordingRow], manifests: Sequence[Path], tokens: Sequence[Path], limit: int
-) -> list[Tokenized]:
-    """Each recording that has tokens, with them."""
-    sets: dict[str, TokenSet] = {}
-    for token_set in open_token_sets(tokens):
-        sets |= dict.fromkeys(token_set.recordings, token_set)
+def _asked(
+    rows: Sequence[RecordingRow], manifests: Sequence[Path], tokens: Sequence[Path], split: Split
+) -> Iterator[Asked]:
+    """Each recording that has tokens."""
+    sets: dict[str, tuple[Path, str]] = {}
+    for path in tokens:
+        with suppress(Quarantined):
+            token_set = TokenSet.from_artifact(open_artifact(path, kind="tokens"))
+            sets |= dict.fromkeys(token_set.recordings, (path.absolute(), token_set.digest))
     by_name = by_recording(manifests)
-    found = []
     for row in rows:
         if row.recording in sets:
-            artifact = open_artifact(by_name[row.recording], kind="recording")
-            segments = Segments(artifact, sfreq=tokenizer.sfreq, limit=limit)
-            found.append(Tokenized(row, segments, Recording.from_artifact(artifact), sets[row.recording]))
-    return found
+            manifest = by_name[row.recording].absolute()
+            yield Asked(row, manifest, *sets[row.recording], tested=row.recording in split.test)

@@ -17,6 +17,7 @@ import numpy as np
 
 from neuroloom.config import ConfigError
 from neuroloom.manifest import ArtifactError
+from neuroloom.passes.mapping import CorpusMap
 from neuroloom.records import Array
 from neuroloom.tokenizers.base import Tokens
 from neuroloom.tokenizers.burg import burg, lipcot_features, lipcot_inverse, power_response
@@ -79,7 +80,7 @@ class Lipcot:
         *,
         rng: np.random.Generator,
         validation: Sequence[Segments] = (),
-        scheduler: Any = "threads",
+        over: CorpusMap = map,
         folder: Path | None = None,
     ) -> dict[str, Any]:
         """Features of a corpus, standardized, and their k-means.
@@ -87,13 +88,13 @@ class Lipcot:
         Parameters
         ----------
         corpus : sequence of Segments
-            One task of Dask each.
+            One task each.
         rng : Generator
             One integer below 2^31 is drawn from it, as scikit-learn's random_state.
         validation : sequence of Segments
             Not used: nothing is chosen by it.
-        scheduler : str or callable
-            Of Dask: "threads", "synchronous", "processes", or a distributed client.
+        over : CorpusMap
+            Takes the pass over the corpus.
         folder : Path, optional
             Not used: it is not long enough at work to be gone on with.
 
@@ -109,12 +110,11 @@ class Lipcot:
         ConfigError
             If there are fewer distinct series than codes.
         """
-        import dask
         from sklearn.cluster import KMeans, MiniBatchKMeans
         from sklearn.preprocessing import StandardScaler
+        from threadpoolctl import threadpool_limits
 
-        passes = [dask.delayed(self._series_features)(segments) for segments in corpus]
-        parts = dask.compute(*passes, scheduler=scheduler)
+        parts = list(over(self._series_features, corpus))
         features_WD = np.concatenate([part for part, _ in parts]) if parts else np.zeros((0, 1))
         self._check_distinct(features_WD)
         scaler = StandardScaler().fit(features_WD)
@@ -124,7 +124,8 @@ class Lipcot:
             kmeans = MiniBatchKMeans(**facts, batch_size=config.batch_size, random_state=seed)
         else:
             kmeans = KMeans(**facts, random_state=seed)
-        kmeans.fit(scaler.transform(features_WD))
+        with threadpool_limits(1):  # threads add their sums in the order in which they end
+            kmeans.fit(scaler.transform(features_WD))
         self._codebook_KD = kmeans.cluster_centers_
         self._mean_D, self._scale_D = scaler.mean_, scaler.scale_
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,8 @@ from neuroloom.evaluation.splits import device_of
 from neuroloom.records import Array
 from neuroloom.tokenizers.base import Tokenizer
 from neuroloom.tokenizers.scores import WINDOW, count_rows, unit_spectrum
+from neuroloom.tokenizers.tokenized import SHOWN, Tokenized
 from neuroloom.tokenizers.tokens import encode_segments
-
-if TYPE_CHECKING:
-    from neuroloom.tokenizers.judging import Tokenized
 
 MOST_USED = 24
 SECONDS = 4.0
@@ -36,8 +33,8 @@ def atlas_table(tokenizer: Tokenizer, tested: Sequence[Tokenized]) -> pd.DataFra
     totals_KF, counts_K = np.zeros((0, 0)), np.zeros(size)
     freqs_F = np.zeros(0)
     for one in tested:
-        signal_BCT = one.segments.read(0, min(len(one.segments), 8))
-        codes_BLS = one.codes_NLSQ[: len(signal_BCT), ..., 0]
+        signal_BCT = one.segments.read(0, min(len(one.segments), SHOWN))
+        codes_BLS = one.codes_BLSQ[..., 0]
         freqs_F, weights_XK, spectra_XF = _windows(tokenizer, signal_BCT, codes_BLS, one.segments.sfreq)
         if not totals_KF.size:
             totals_KF = np.zeros((size, len(freqs_F)))

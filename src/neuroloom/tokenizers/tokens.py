@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from neuroloom.artifacts import Artifact, open_artifact
+from neuroloom.manifest import ArtifactError
+from neuroloom.passes.mapping import CorpusMap
 from neuroloom.quarantine import Quarantined
 from neuroloom.records import Array
 from neuroloom.tokenizers.base import Tokenizer, Tokens
@@ -18,6 +21,7 @@ from neuroloom.tokenizers.segments import Segments
 
 PADDING = 65535  # in place of the latents that a recording lacks, where a latent is a channel
 AT_ONCE = 8  # segments
+PIECE = 32 * AT_ONCE  # segments that are one task
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,26 @@ def open_token_sets(manifests: Iterable[Path]) -> list[TokenSet]:
     return found
 
 
+@lru_cache(maxsize=4)
+def open_tokens(manifest: Path, digest: str) -> TokenSet:
+    """Tokens of a device, opened once in each process that reads some recordings of it.
+
+    Raises
+    ------
+    ArtifactError
+        If the store is not the one with this digest.
+    """
+    artifact = open_artifact(manifest, kind="tokens")
+    if artifact.digest != digest:
+        raise ArtifactError(f"{manifest}: not the tokens this job began with. Run snakemake again")
+    return TokenSet.from_artifact(artifact)
+
+
 class TokenStream:
     """Codes of a corpus, computed as they are asked for: rows `first` to `stop`.
+
+    Pieces come in the order of the rows, some of them ahead of the asking where `over` has more than one hand. What has
+    been asked for is forgotten, and made again if it is asked for again.
 
     Parameters
     ----------
@@ -123,14 +145,29 @@ class TokenStream:
     corpus : sequence of Segments
         Of one length.
     overlap : float
+    load : callable, optional
+        Gives workers the tokenizer; by default they get this one.
+    over : CorpusMap
     """
 
     dtype = np.dtype(np.uint16)
     ndim = 4
 
-    def __init__(self, tokenizer: Tokenizer, corpus: Sequence[Segments], *, overlap: float = 0.0) -> None:
-        self._tokenizer, self._corpus, self._overlap = tokenizer, corpus, overlap
-        self._first = np.cumsum([0, *map(len, corpus)])
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        corpus: Sequence[Segments],
+        *,
+        overlap: float = 0.0,
+        load: Callable[[], Tokenizer] | None = None,
+        over: CorpusMap = map,
+    ) -> None:
+        self._pieces = [piece for segments in corpus for piece in _pieces(segments)]
+        self._first = np.cumsum([0, *(count for _, _, count in self._pieces)])
+        self._encode = partial(_encode_piece, load or partial(_itself, tokenizer), overlap)
+        self._coming = iter(over(self._encode, self._pieces))
+        self._made: dict[int, Array] = {}
+        self._n_made = 0
         # the shape follows from the number of sensors: one segment of each is encoded to see it
         by_shape = {(segments.n_channels, segments.n_times): segments for segments in corpus}
         shapes = np.array([_codes(tokenizer, segments, 0, 1, overlap).shape[1:] for segments in by_shape.values()])
@@ -139,14 +176,37 @@ class TokenStream:
     def __getitem__(self, key: Any) -> Array:
         rows, *rest = key if isinstance(key, tuple) else (key,)
         first, stop, _ = rows.indices(self.shape[0])
-        codes_NLSQ = np.full((stop - first, *self.shape[1:]), PADDING, np.uint16)
-        for at, segments in zip(self._first, self._corpus, strict=False):
-            for one in range(max(first - at, 0), min(stop - at, len(segments)), AT_ONCE):
-                count = min(AT_ONCE, int(stop - at) - one, len(segments) - one)
-                codes = _codes(self._tokenizer, segments, one, count, self._overlap)
-                to = int(at) + one - first
-                codes_NLSQ[to : to + count, : codes.shape[1]] = codes
+        codes_NLSQ = np.full((max(stop - first, 0), *self.shape[1:]), PADDING, np.uint16)
+        for number in np.flatnonzero((self._first[:-1] < stop) & (self._first[1:] > first)):
+            at = int(self._first[number])
+            part = slice(max(first - at, 0), stop - at)
+            codes = self._piece(int(number))[part]
+            to = max(at - first, 0)
+            codes_NLSQ[to : to + len(codes), : codes.shape[1]] = codes
+        self._made = {number: codes for number, codes in self._made.items() if self._first[number + 1] > stop}
         return codes_NLSQ[(slice(None), *rest)]
+
+    def _piece(self, number: int) -> Array:
+        while self._n_made <= number:
+            self._made[self._n_made] = next(self._coming)
+            self._n_made += 1
+        return self._made[number] if number in self._made else self._encode(self._pieces[number])
+
+
+def _pieces(segments: Segments) -> Iterator[tuple[Segments, int, int]]:
+    """A recording, first and count of each of its pieces."""
+    for first in range(0, len(segments), PIECE):
+        yield segments, first, min(PIECE, len(segments) - first)
+
+
+def _itself(tokenizer: Tokenizer) -> Tokenizer:
+    return tokenizer
+
+
+def _encode_piece(load: Callable[[], Tokenizer], overlap: float, piece: tuple[Segments, int, int]) -> Array:
+    segments, first, count = piece
+    batches = [(at, min(AT_ONCE, first + count - at)) for at in range(first, first + count, AT_ONCE)]
+    return np.concatenate([_codes(load(), segments, *batch, overlap) for batch in batches]).astype(np.uint16)
 
 
 def encode_segments(
@@ -164,7 +224,16 @@ def batches(segments: Segments) -> Iterator[tuple[int, int]]:
 
 
 def encode_device(
-    tokenizer: Tokenizer, corpus: Sequence[Segments], *, name: str, kind: str, fold: int, device: str, overlap: float
+    tokenizer: Tokenizer,
+    corpus: Sequence[Segments],
+    *,
+    name: str,
+    kind: str,
+    fold: int,
+    device: str,
+    overlap: float,
+    load: Callable[[], Tokenizer] | None = None,
+    over: CorpusMap = map,
 ) -> TokenSet:
     """Tokens of the recordings of one device, computed while they are written.
 
@@ -174,9 +243,11 @@ def encode_device(
     corpus : sequence of Segments
     name, kind, fold, device, overlap
         As in `TokenSet`.
+    load, over
+        As in `TokenStream`.
     """
     return TokenSet(
-        codes_NLSQ=TokenStream(tokenizer, corpus, overlap=overlap),
+        codes_NLSQ=TokenStream(tokenizer, corpus, overlap=overlap, load=load, over=over),
         recordings=[segments.recording for segments in corpus],
         recording_N=np.repeat(np.arange(len(corpus)), [len(segments) for segments in corpus]).astype(np.int32),
         start_N=np.concatenate([segments.start_N for segments in corpus]),

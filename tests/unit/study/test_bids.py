@@ -219,4 +219,4 @@ def test_the_script_writes_a_sheet_that_can_be_read(tmp_path: Path) -> None:
     rows = read_sheet(sheet, labels=labels)
     assert [(row.study, row.path) for row in rows] == [("demo", "../ds/sub-01/eeg/sub-01_task-a_eeg.edf")]
     (tmp_path / "data").mkdir()
-    check_files(rows, Path(study.root_path), sheet=sheet)
+    check_files(rows, Path(study.root_path), sheet=sheet, folders=study.folders)

@@ -126,11 +126,14 @@ def test_missing_files_are_named_with_their_lines(tmp_path: Path) -> None:
     ]
 
 
-def test_paths_may_leave_the_root_or_be_absolute(tmp_path: Path) -> None:
+def test_paths_may_leave_the_root_or_be_absolute_where_the_config_says_so(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "x.edf").touch()
     lines = [GOOD.replace("a/x.edf", "../x.edf"), GOOD.replace("01", "02").replace("a/x.edf", str(tmp_path / "x.edf"))]
-    check_files(read_sheet(sheet(tmp_path, *lines), labels=("age",)), tmp_path / "root")
+    rows = read_sheet(sheet(tmp_path, *lines), labels=("age",))
+    check_files(rows, tmp_path / "root", folders=[tmp_path])
+    with pytest.raises(ConfigError, match="2 problem"):
+        check_files(rows, tmp_path / "root")
 
 
 def test_ten_thousand_rows_are_quick(tmp_path: Path) -> None:

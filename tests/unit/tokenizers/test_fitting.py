@@ -17,7 +17,7 @@ from neuroloom.records import Events
 from neuroloom.schema import ConfigError
 from neuroloom.tokenizers.base import load_tokenizer
 from neuroloom.tokenizers.config import LipcotConfig
-from neuroloom.tokenizers.fitting import copy_weights, corpus_scheduler, fit_tokenizer, open_segments, write_unfitted
+from neuroloom.tokenizers.fitting import copy_weights, fit_tokenizer, open_segments, write_unfitted
 from neuroloom.tokenizers.judging import judge_tokenizer
 from neuroloom.tokenizers.tokens import encode_device
 
@@ -169,18 +169,3 @@ def test_a_fold_without_training_recordings_leaves_a_reason(study: dict, tmp_pat
 def test_imported_weights_need_their_three_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no model\.safetensors, config\.json, card\.json"):
         copy_weights(tmp_path, tmp_path / "out")
-
-
-def test_a_profile_may_name_a_cluster_for_passes_over_the_corpus(
-    study: dict, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from distributed import LocalCluster
-
-    with corpus_scheduler() as scheduler:
-        assert scheduler == "threads"
-    common = {key: study[key] for key in ("rows", "manifests", "split_file")}
-    with LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
-        rng = np.random.default_rng(1)
-        fit_tokenizer(config=CONFIG, sfreq=SFREQ, folder=tmp_path, salt="s", threads=1, rng=rng, **common)
-    assert (tmp_path / "model.safetensors").read_bytes() == (fitted / "model.safetensors").read_bytes()

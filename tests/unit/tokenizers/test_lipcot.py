@@ -98,21 +98,10 @@ def test_embeds_codes_as_centres(tokenizer: Lipcot) -> None:
         tokenizer.embed(np.array([[8]]))
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
-def test_two_fits_with_one_seed_are_equal(tokenizer: Lipcot, signal_BCT: np.ndarray, scheduler: str) -> None:
+def test_two_fits_with_one_seed_are_equal(tokenizer: Lipcot, signal_BCT: np.ndarray) -> None:
     again = Lipcot(config(), SFREQ)
     corpus = [Windows(signal_BCT[:20]), Windows(signal_BCT[20:])]
-    again.fit(corpus, rng=np.random.default_rng(1), scheduler=scheduler)
-    np.testing.assert_allclose(again.codebook(), tokenizer.codebook(), rtol=1e-12)
-
-
-def test_fits_on_a_distributed_client(tokenizer: Lipcot, signal_BCT: np.ndarray) -> None:
-    from distributed import Client
-
-    again = Lipcot(config(), SFREQ)
-    corpus = [Windows(signal_BCT[:20]), Windows(signal_BCT[20:])]
-    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
-        again.fit(corpus, rng=np.random.default_rng(1), scheduler=client)
+    again.fit(corpus, rng=np.random.default_rng(1))
     np.testing.assert_allclose(again.codebook(), tokenizer.codebook(), rtol=1e-12)
 
 

@@ -1,0 +1,88 @@
+"""kill -9 of jobs, of Snakemake with its jobs, and of Snakemake alone: the study ends as if nothing had happened."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import FOLDER, ROOT, command, contents, doctor, environment, write_config
+
+RULE = re.compile(r"^rule (\w+):", re.MULTILINE)
+UNUSED = {"index_study", "predict_connectomes"}  # have nothing to do in a simulated study
+RULES = sorted({rule for file in (ROOT / "rules").glob("*.smk") for rule in RULE.findall(file.read_text())} - UNUSED)
+CORES = 4
+PATIENCE = 5.0  # s without a change, after which everything that will stop has stopped
+LIMIT = 900.0  # s, which a hung run does not pass
+MOST = 60  # kills, after which something is wrong
+
+
+def start(folder: Path, state: Path) -> subprocess.Popen[bytes]:
+    """Snakemake in a session of its own, whose jobs stop in the middle (`hook/sitecustomize.py`)."""
+    path = os.pathsep.join([str(FOLDER / "hook"), os.environ.get("PYTHONPATH", "")])
+    env = environment(folder, PYTHONPATH=path, NEUROLOOM_FAULTS=str(state))
+    with (folder / "run.log").open("a") as log:
+        arguments = ("--cores", str(CORES), "--retries", "1")
+        return subprocess.Popen(
+            command(folder, *arguments), cwd=folder, stdout=log, stderr=log, env=env, start_new_session=True
+        )
+
+
+def wait_until_stopped(process: subprocess.Popen[bytes], state: Path, before: set[Path]) -> set[Path]:
+    """Until as many jobs wait as may run, or one does and no other comes; or until Snakemake has ended."""
+    waiting, since, end = before, time.monotonic(), time.monotonic() + LIMIT
+    while process.poll() is None and time.monotonic() < end:
+        if (now := set(state.glob("*.waits"))) != waiting:
+            waiting, since = now, time.monotonic()
+        new = len(waiting - before)
+        if new >= CORES or (new and time.monotonic() - since > PATIENCE):
+            break
+        time.sleep(0.05)
+    return waiting
+
+
+def kill(process: subprocess.Popen[bytes], *, alone: bool) -> None:
+    (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def mend(folder: Path) -> int:
+    """The doctor clears away what a killed run left, but not while its jobs live: then the locks go as by --unlock."""
+    mended = doctor(folder, "--mend")
+    if mended.returncode == 2:
+        assert "at work here" in mended.stdout
+        for lock in (folder / ".snakemake/locks").iterdir():
+            lock.unlink()
+    return mended.returncode
+
+
+@pytest.fixture(scope="module")
+def survived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study after a chain of kills: of each rule one job alone, and one with its Snakemake or left behind by it."""
+    folder = tmp_path_factory.mktemp("survived")
+    write_config(folder)
+    state = folder / "state"
+    state.mkdir()
+    waiting, mended = set[Path](), list[int]()
+    while (process := start(folder, state)) and len(mended) < MOST:
+        waiting = wait_until_stopped(process, state, waiting)
+        if process.poll() is not None:
+            break
+        kill(process, alone=len(mended) % 2 == 1)
+        mended.append(mend(folder))
+    assert process.poll() == 0, (folder / "run.log").read_text()[-5000:]
+    assert set(mended) == {0, 2}
+    return folder
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_survives_kill_9(survived: Path, rule: str) -> None:
+    assert (survived / "state" / f"{rule}.killed").exists(), "a job was killed, while Snakemake lived"
+    assert (survived / "state" / f"{rule}.waits").exists(), "Snakemake was killed, with the job or without"
+
+
+def test_after_all_kills_the_study_has_the_same_digests(survived: Path, reference: Path) -> None:
+    assert contents(survived) == contents(reference)
