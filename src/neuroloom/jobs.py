@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 from neuroloom.artifacts import write_artifact
 from neuroloom.journal import write_entry
 from neuroloom.manifest import ArtifactError, find_damaged
-from neuroloom.provenance import config_digest, file_digest, git_commit, versions
+from neuroloom.provenance import UNTOLD, config_digest, file_digest, git_commit, versions
 from neuroloom.quarantine import Quarantined, QuarantineRow, UnusableRecording, write_quarantine
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Job:
         window : int, optional
             Samples in one chunk.
         """
-        params = {key: value for key, value in self.snakemake.params.items() if key != "source"}
+        params = {key: value for key, value in self.snakemake.params.items() if key not in UNTOLD}
         self.sources.update({path: file_digest(path) for path in sources})
         attrs = {
             **record.attrs(),

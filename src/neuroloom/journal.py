@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from neuroloom.manifest import STAMP, SUFFIX, ArtifactError, manifest_path, read_manifest, verify
-from neuroloom.provenance import config_digest, file_digest, git_commit, versions
+from neuroloom.provenance import UNTOLD, config_digest, file_digest, git_commit, versions
 from neuroloom.quarantine import Quarantined
 
 SCHEMA = "neuroloom/provenance@1"
@@ -107,7 +107,7 @@ def write_entry(snakemake: Any, sources: Mapping[Path, str]) -> None:
     # run times are about the study, not part of what it says
     read = (path for path in map(Path, snakemake.input) if path.parts[0] != "benchmarks")
     known = {named(path, study): digest for path, digest in sources.items()}
-    params = {key: value for key, value in snakemake.params.items() if key != "source"}
+    params = {key: value for key, value in snakemake.params.items() if key not in UNTOLD}
     source = snakemake.params.get("source", "")
     entry = Entry(
         rule=rule,

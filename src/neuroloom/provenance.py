@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 PACKAGE = "neuroloom"
+UNTOLD = {"source", "dask"}  # params that are no settings: the digest of the code, and where a job computes
 HERE = Path(__file__).parent
 LIBRARIES = ("numpy", "scipy", "mne", "nilearn", "nibabel", "zarr", "dask", "torch")
 

@@ -26,7 +26,7 @@ def test_eegbci_laid_out_as_mne_expects_it(tmp_path: Path) -> None:
     assert [(row.subject, row.run, row.task) for row in rows] == [
         ("S001", f"{run:02d}", task) for run, task in RUNS.items()
     ]
-    check_files(rows, tmp_path)
+    check_files(rows, tmp_path, folders=[DATA])
     raw = mne.io.read_raw_edf(tmp_path / rows[1].path, verbose="error")
     assert (len(raw.ch_names), raw.info["sfreq"], raw.times[-1] + 1 / 160) == (64, 160.0, 125.0)
     assert list(raw.annotations.description).count("T1") == 8
