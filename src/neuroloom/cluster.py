@@ -7,9 +7,12 @@ controller is restarted, and then waits for ever; it also waits for ever for a j
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 LOST_AFTER = 120.0  # s that squeue answers without a job, which it lists from the moment of its submission
@@ -30,6 +33,44 @@ def growing(start: int) -> Callable[[Any, int], int]:
         return start * attempt
 
     return grown
+
+
+def run_tasks(
+    module: str,
+    settings: Mapping[str, Any],
+    run: Callable[[Mapping[str, Any]], None],
+    *,
+    file: Path,
+    resources: Any,
+    threads: int,
+) -> None:
+    """Run a function here; or, where the rule has tasks on nodes, its module once in each of them, through `srun`.
+
+    Parameters
+    ----------
+    module : str
+        Its `__main__` reads settings from the file that it is given, and runs the function.
+    settings : mapping
+        What can be written as JSON.
+    run : callable
+        The function.
+    file : Path
+        Where the settings are written for the tasks.
+    resources : object
+        Those of the job (`snakemake.resources`): `nodes`, and `tasks` or `tasks_per_node`.
+    threads : int
+        Of each task.
+    """
+    nodes = int(resources.get("nodes", 1))
+    per_node = int(resources.get("tasks_per_node", 0)) or int(resources.get("tasks", 1)) // nodes
+    if nodes * per_node == 1:
+        run(settings)
+        return
+    file.write_text(json.dumps(settings))
+    # by its name for a node: Fabric refuses --ntasks
+    words = ["srun", f"--nodes={nodes}", f"--ntasks-per-node={per_node}", "--kill-on-bad-exit=1"]
+    words += [f"--cpus-per-task={threads}", sys.executable, "-m", module, str(file)]
+    subprocess.run(words, check=True)
 
 
 def keep_slurm_jobs() -> None:

@@ -144,7 +144,7 @@ def _find_clock(study: Path) -> Iterator[Finding]:
     ahead = [path for path in sorted(study.rglob(f"*{SUFFIX}")) if path.stat().st_mtime > time.time() + SLACK]
     if ahead:
         yield Finding(
-            f"{_listed(ahead)}: dated in the future, as after a change of the clock. Harmless: contents count"
+            f"{_listed(ahead)}: dated in the future, as by a wrong clock. At worst, what follows is made again"
         )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 BYTES, BYTES_PER_BYTE = 2**30, 32  # what a reader may ask for: this, and so much for each byte of the file
 SECONDS, SECONDS_PER_BYTE = 60.0, 1e-6
 _OUT_OF_MEMORY = 77
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)  # no reader does that to itself
 
 
 def find_harm(read: Callable[[], Any], *, size: int) -> str:
@@ -34,11 +35,20 @@ def find_harm(read: Callable[[], Any], *, size: int) -> str:
     -------
     str
         What it did that must not happen here, in words; empty where there is nothing to fear.
+
+    Raises
+    ------
+    RuntimeError
+        The child was killed, of which the file knows nothing.
     """
     seconds, memory = round(SECONDS + size * SECONDS_PER_BYTE), BYTES + size * BYTES_PER_BYTE
     child = multiprocessing.get_context("fork").Process(target=_attempt, args=(read, seconds, memory), daemon=True)
     child.start()
     child.join()
+    if child.exitcode in _FROM_OUTSIDE:
+        raise RuntimeError(
+            f"the trial of a file was killed (signal {-child.exitcode}), by somebody or for want of memory; run again"
+        )
     harm = {
         _OUT_OF_MEMORY: f"it asks for more than {memory / 2**30:.1f} GiB of memory, a file of {size} bytes",
         -signal.SIGXCPU: f"its reader does not come to an end in {seconds} s",

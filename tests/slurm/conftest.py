@@ -59,7 +59,7 @@ class Study:
         except subprocess.TimeoutExpired:
             pytest.fail(f"Snakemake still waits after {seconds:.0f} s:\n{self.log[-3000:]}")
 
-    def wait_for(self, found: Callable[[], object], seconds: float = 240) -> None:
+    def wait_for(self, found: Callable[[], object], seconds: float = 900) -> None:
         """Wait until something is true while the run goes on."""
         limit = time.monotonic() + seconds
         while not found():

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 
 from neuroloom.artifacts import verify
-from neuroloom.cli import find_manifests
+from neuroloom.verification import find_manifests
 
 from .cluster import Cluster, end
 from .conftest import Study
@@ -40,8 +43,23 @@ def test_recordings_and_tables_are_one_submission_each(smoke: Study) -> None:
     assert not any(name.startswith(("rule_plot", "rule_preprocess", "rule_ingest")) for name in names)
 
 
+def test_the_rule_of_pretraining_starts_tasks_that_train_one_model(smoke: Study) -> None:
+    """Two tasks through the profile's words, beside the one process of the study."""
+    folder = (smoke.folder / WEIGHTS).parent
+    alone, weights = pd.read_parquet(folder / "metrics.parquet")["loss"], load_file(folder / "model.safetensors")
+    tasks = ["mpi=srun", "tasks_per_node=2", "gpu=0"]
+    words = ["--force", "--allowed-rules", "pretrain_model", "--set-resources"]
+    here = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    smoke.start(*words, *[f"pretrain_model:{task}" for task in tasks], "--", WEIGHTS, **here)
+    assert smoke.finish() == 0, smoke.log[-3000:]
+    both = load_file(folder / "model.safetensors")
+    np.testing.assert_allclose(pd.read_parquet(folder / "metrics.parquet")["loss"], alone, rtol=0, atol=1e-5)
+    assert max(np.abs(both[name] - weights[name]).max() for name in weights) < 1e-5
+    assert any((both[name] != weights[name]).any() for name in weights)  # it was not one process each
+
+
 def test_a_gpu_is_asked_for(smoke: Study) -> None:
-    """Dry: the sbatch of this run only asks whether the job could be had."""
+    """Dry: the sbatch of this run only asks whether the job could be had. Last, as its outputs are then removed."""
     programs = smoke.folder / "bin"
     programs.mkdir()
     (programs / "sbatch").write_text(DRY)

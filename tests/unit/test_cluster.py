@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from neuroloom.cluster import LOST_AFTER, Absence, answers, growing, jobs_of, patient
+from neuroloom.cluster import LOST_AFTER, Absence, answers, growing, jobs_of, patient, run_tasks
 
 
 def test_a_retry_gets_as_much_again() -> None:
@@ -124,3 +124,31 @@ def test_the_profile_is_understood_and_groups_what_is_short(repository: Path, tm
     assert run.returncode == 0, said[-3000:]
     assert said.count("Group job recording") == 3
     assert said.count("Group job report") == 1
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({}, None),
+        ({"nodes": 1, "tasks": 1}, None),
+        ({"nodes": 2, "tasks_per_node": 4}, "--nodes=2 --ntasks-per-node=4"),
+        ({"tasks_per_node": 2}, "--nodes=1 --ntasks-per-node=2"),
+        ({"nodes": 2, "tasks": 2}, "--nodes=2 --ntasks-per-node=1"),
+    ],
+)
+def test_tasks_are_started_by_srun_where_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: dict[str, int], words: str | None
+) -> None:
+    (tmp_path / "srun").write_text(
+        f'#!/bin/sh\necho "$*" > {tmp_path}/asked; for last; do :; done; cat "$last" > {tmp_path}/given'
+    )
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    ran: list[Any] = []
+    run_tasks("some.module", {"seed": 1}, ran.append, file=tmp_path / "job.json", resources=resources, threads=3)
+    assert ran == ([] if words else [{"seed": 1}])
+    if words:
+        asked = (tmp_path / "asked").read_text()
+        assert asked.startswith(f"{words} --kill-on-bad-exit=1 --cpus-per-task=3 ")
+        assert asked.endswith(f"-m some.module {tmp_path}/job.json\n")
+        assert (tmp_path / "given").read_text() == '{"seed": 1}'

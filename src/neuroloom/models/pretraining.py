@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,11 @@ import numpy as np
 
 from neuroloom.config import RecordingRow
 from neuroloom.evaluation.splits import Split, from_json
+from neuroloom.manifest import by_recording
 from neuroloom.models.base import Corpus, Encoder, model_class
-from neuroloom.models.config import BrainOmniConfig, ReveConfig
-from neuroloom.passes.mapping import CorpusMap
+from neuroloom.models.config import BrainOmniConfig, ReveConfig, parse_model
+from neuroloom.passes.config import Placement
+from neuroloom.passes.mapping import CorpusMap, corpus_map
 from neuroloom.provenance import child_rng
 from neuroloom.quarantine import UnusableRecording
 from neuroloom.tokenizers.base import load_tokenizer
@@ -26,7 +31,7 @@ from neuroloom.tokenizers.fitting import (
 )
 from neuroloom.tokenizers.tokens import TokenSet, open_token_sets
 from neuroloom.training.checkpoint import read_card, run_folder, write_card
-from neuroloom.training.processes import set_threads
+from neuroloom.training.processes import is_first, set_threads
 
 METRICS = "metrics.parquet"
 
@@ -36,8 +41,27 @@ def pretrain_or_say_why(*, folder: Path, **given: Any) -> None:
     try:
         pretrain_model(folder=folder, **given)
     except UnusableRecording as error:
-        write_unfitted(folder, error)
-        write_no_curve(folder)
+        if is_first(os.environ):
+            write_unfitted(folder, error)
+            write_no_curve(folder)
+
+
+def pretrain_from(settings: Mapping[str, Any]) -> None:
+    """Pretrain a model as its rule says, in words of JSON: what each task of `srun` does on its own (`run_tasks`)."""
+    plain = dict(settings)
+    with corpus_map(Placement(**plain.pop("dask"))) as over:
+        pretrain_or_say_why(
+            config=parse_model(plain.pop("config")),
+            rows=[RecordingRow(**row) for row in plain.pop("rows")],
+            manifests=by_recording(plain.pop("manifests")),
+            tokenizer=next((Path(path).parent for path in plain.pop("tokenizer")), None),
+            tokens=[Path(path) for path in plain.pop("tokens")],
+            split_file=Path(plain.pop("split_file")),
+            folder=Path(plain.pop("folder")),
+            rng=child_rng(plain.pop("seed"), plain.pop("entity")),
+            over=over,
+            **plain,
+        )
 
 
 def pretrain_model(
@@ -90,8 +114,9 @@ def pretrain_model(
     set_threads(threads)
     split = from_json(split_file.read_text(), file=str(split_file), rows=rows)
     if config.weights:
-        copy_weights(Path(config.weights), folder)
-        write_no_curve(folder)
+        if is_first(os.environ):
+            copy_weights(Path(config.weights), folder)
+            write_no_curve(folder)
         return
     seed = int(rng.integers(2**31))
     reader = load_tokenizer(tokenizer) if tokenizer else None
@@ -109,6 +134,8 @@ def pretrain_model(
     settings = [config.model_dump(), seed, rate, data]
     with run_folder(folder, settings) as run:
         facts = model.pretrain(parts["train"], parts["validation"], rng=rng, folder=run)
+        if not is_first(os.environ):
+            return
         model.save(folder)
         shutil.move(run / METRICS, folder / METRICS)
     names = {name for part in parts.values() for name in part.recordings}
@@ -175,3 +202,7 @@ def write_no_curve(folder: Path) -> None:
     import pandas as pd
 
     pd.DataFrame({"step": pd.Series(dtype="int64")}).to_parquet(folder / METRICS)
+
+
+if __name__ == "__main__":
+    pretrain_from(json.loads(Path(sys.argv[1]).read_text()))

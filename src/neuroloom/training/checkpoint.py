@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from neuroloom.manifest import ArtifactError
 from neuroloom.provenance import config_digest, file_digest
 from neuroloom.schema import Frozen
+from neuroloom.training.processes import is_first
 from neuroloom.training.sampling import Position
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def run_folder(folder: Path, settings: Any) -> Iterator[Path]:
     """
     run = folder / f"run-{config_digest(settings)[:12]}"
     yield run
-    shutil.rmtree(run, ignore_errors=True)
+    if is_first(os.environ):
+        shutil.rmtree(run, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -45,6 +45,11 @@ def count_processes(environment: os._Environ[str] | dict[str, str]) -> tuple[int
     return 1, 1
 
 
+def is_first(environment: os._Environ[str] | dict[str, str]) -> bool:
+    """Whether this is the one of all processes that writes."""
+    return int(environment.get("RANK", environment.get("SLURM_PROCID", "0"))) == 0
+
+
 def set_threads(count: int) -> None:
     """Give torch and BLAS that many threads, and keep freed memory for the next tensor.
 

@@ -1,6 +1,6 @@
 import pytest
 
-from neuroloom.training.processes import count_processes
+from neuroloom.training.processes import count_processes, is_first
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,10 @@ from neuroloom.training.processes import count_processes
 )
 def test_processes_are_those_that_were_started(environment: dict[str, str], expected: tuple[int, int]) -> None:
     assert count_processes(environment) == expected
+
+
+@pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID"])
+def test_one_process_of_all_writes(name: str) -> None:
+    assert is_first({})
+    assert is_first({name: "0"})
+    assert not is_first({name: "1"})
