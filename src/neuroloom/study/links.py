@@ -37,7 +37,7 @@ def check_companions(path: Path, files: Sequence[Path]) -> None:
     ------
     UnusableRecording
     """
-    own = path.absolute()
+    own = Path(os.path.normpath(path.absolute()))
     top = next((folder for folder in own.parents if any((folder / name).exists() for name in TOPS)), own.parent)
     for file in files:
         named = Path(os.path.normpath(file.absolute()))
