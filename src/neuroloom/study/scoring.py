@@ -14,7 +14,7 @@ import pandas as pd
 
 from neuroloom.artifacts import Artifact, open_artifact
 from neuroloom.bold.scores import score_bold
-from neuroloom.config import BoldConfig, MeegConfig, RecordingRow
+from neuroloom.config import BoldConfig, ConfigError, MeegConfig, RecordingRow
 from neuroloom.records import ParcelSeries, Recording
 from neuroloom.signals.scanner_scores import Curve
 from neuroloom.signals.scores import BOUNDS, Bound, Score
@@ -34,6 +34,22 @@ def open_truth(folder: Path, recording: str) -> tuple[Artifact, pd.DataFrame]:
     """The truth store of a recording and its rows of the truth table, from its site's folder."""
     facts = pd.read_parquet(folder / "truth.parquet")
     return open_artifact(folder / "truth" / f"{recording}.zarr"), facts[facts["recording"] == recording]
+
+
+def check_parcels(n_parcels: int, truth: Artifact) -> None:
+    """Refuse BOLD in other parcels than the truth, which are compared one by one.
+
+    Raises
+    ------
+    ConfigError
+        With the atlas of the truth.
+    """
+    planted = int(truth.manifest["arrays"]["bold"]["shape"][0])
+    if n_parcels != planted:
+        raise ConfigError(
+            f"{truth.path}: the truth has {planted} parcels, the BOLD that was preprocessed has {n_parcels}; "
+            f"set preprocess.bold.atlas to template{planted}, or simulate.n_parcels to {n_parcels}"
+        )
 
 
 def score_recording(
@@ -64,6 +80,7 @@ def score_recording(
     """
     if row.modality == "bold":
         series = ParcelSeries.from_artifact(cleaned)
+        check_parcels(len(series.bold_PV), truth)
         return score_bold(series, truth.read("bold"), snr=truth.attrs["snr"], config=bold, rng=rng), []
     before, after = Recording.from_artifact(ingested).load(), Recording.from_artifact(cleaned).load()
     return score_sensors(before, after, truth=truth, facts=facts, config=meeg)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from neuroloom.artifacts import Artifact
 from neuroloom.records import Array
+from neuroloom.study.scoring import check_parcels
 from neuroloom.study.sources import GRID_RATE
 from neuroloom.synthesis.linear import Sample, sums_of
 from neuroloom.synthesis.metrics import correlation
@@ -49,6 +50,7 @@ def ceilings(pieces: Sequence[Piece], truths: Mapping[str, Artifact]) -> dict[st
 
 def _true_sample(piece: Piece, truth: Artifact) -> Sample:
     """True power in each band through the response, as features, beside the target."""
+    check_parcels(len(piece.target_PN), truth)
     bands_BPG = truth.read("power").astype(float)
     lag = float(truth.attrs["hrf_lag"])
     read = [response_at(one_PG, rate=GRID_RATE, time_V=piece.onset_N, lag=lag) for one_PG in bands_BPG]

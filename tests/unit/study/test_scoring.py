@@ -1,9 +1,12 @@
-import numpy as np
+from types import SimpleNamespace
 
-from neuroloom.config import RecordingRow
+import numpy as np
+import pytest
+
+from neuroloom.config import ConfigError, RecordingRow
 from neuroloom.signals.scanner_scores import HARMONIC, Curve
 from neuroloom.signals.scores import BOUNDS, Score
-from neuroloom.study.scoring import CURVE_COLUMNS, tabulate_curves, tabulate_scores
+from neuroloom.study.scoring import CURVE_COLUMNS, check_parcels, tabulate_curves, tabulate_scores
 
 
 def make_row(subject: str, site: str = "a") -> RecordingRow:
@@ -60,3 +63,10 @@ def test_curves_have_the_mean_and_the_lowest_recording_at_each_point() -> None:
 
 def test_without_curves_their_table_has_its_columns() -> None:
     assert list(tabulate_curves([(make_row("01"), [])]).columns) == CURVE_COLUMNS
+
+
+def test_bold_in_other_parcels_than_the_truth_is_refused() -> None:
+    truth = SimpleNamespace(path="a/truth/x.zarr", manifest={"arrays": {"bold": {"shape": [64, 20]}}})
+    check_parcels(64, truth)
+    with pytest.raises(ConfigError, match=r"truth has 64 parcels, .* has 16; .* to template64"):
+        check_parcels(16, truth)
