@@ -5,9 +5,6 @@ from snakemake.utils import min_version
 min_version("9.15")
 
 
-configfile: f"{workflow.basedir}/config/config.yaml"
-
-
 include: "rules/common.smk"
 include: "rules/common_learning.smk"
 include: "rules/common_synthesis.smk"
@@ -19,6 +16,7 @@ include: "rules/pretrain.smk"
 include: "rules/evaluate.smk"
 include: "rules/federate.smk"
 include: "rules/synthesize.smk"
+include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 
@@ -28,10 +26,11 @@ localrules:
 
 
 rule all:
-    """The report of the study, the check that not too many recordings were quarantined, and the RO-Crate."""
+    """The report, the tables of the paper, the check that not too much was quarantined, and the RO-Crate."""
     default_target: True
     input:
         f"{RESULTS}/report.html",
+        WRITTEN,
         get_exports,
         f"{RESULTS}/tables/quarantine_check.json",
         f"{RESULTS}/ro-crate-metadata.json",

@@ -1,8 +1,11 @@
 """The validated config, the recordings of the study, path templates and input functions."""
 
+import sys
 from pathlib import Path
 
+from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 from neuroloom.bold.parcels import check_atlas
 from neuroloom.cluster import growing, keep_slurm_jobs
@@ -13,11 +16,17 @@ from neuroloom.study.rows import source_of, study_rows
 from neuroloom.study.site_files import SITE_FILES, empty_rooms_of, head_files_of
 
 keep_slurm_jobs()
-CONFIG = parse_config(config)
+# under every config but one that replaces it; `configfile:` would not be read where this workflow is a module
+REPLACED = workflow.config_settings.replace_workflow_config
+DEFAULTS = {} if REPLACED else load_configfile(workflow.source_path("../config/config.yaml"))
+update_config(DEFAULTS, config)
+CONFIG = parse_config(DEFAULTS)
 RESULTS = f"results/{CONFIG.study.name}"
 LOGS = f"logs/{CONFIG.study.name}"
 BENCHMARKS = f"benchmarks/results/{CONFIG.study.name}"
-ROWS = {row.recording: row for row in study_rows(CONFIG, check=workflow.is_main_process)}  # not in each job again
+# not in each job again, nor where figures are drawn from tables, which may be all that is here
+CHECKED = workflow.is_main_process and "--allowed-rules" not in sys.argv  # settings come after the rules
+ROWS = {row.recording: row for row in study_rows(CONFIG, check=CHECKED)}
 ROW_VALUES = [row.model_dump() for row in ROWS.values()]
 FOLD = f"{RESULTS}/tokenize/{{tokenizer}}/fold-{{fold}}"
 TOKEN_TABLES = [
@@ -28,11 +37,9 @@ TOKEN_TABLES = [
     "token_examples",
     "token_example_spectra",
 ]
-TOKEN_FIGURES = ["reconstruction", "rate_distortion", "code_usage", "atlas", "examples", "probes"]
 MODELS = [*CONFIG.pretrain.use, *CONFIG.pretrain.sizes]
 MODEL = f"{RESULTS}/pretrain/{{model}}/fold-{{fold}}"
 TASKS = CONFIG.evaluate.use
-MODEL_FIGURES = ["pretraining", "scaling"]
 EVALUATION_TABLES = [
     "evaluation",
     "evaluation_summary",
@@ -41,8 +48,6 @@ EVALUATION_TABLES = [
     "evaluation_variance",
     "evaluation_audits",
 ]
-EVALUATION_FIGURES = ["downstream", "few_shot", "audits", "variance"]
-FEDERATION_FIGURES = ["scores", "rounds", "gains", "cost", "attacks"]
 EVALUATION = f"{RESULTS}/evaluate/{{task}}/fold-{{fold}}"
 RECORDINGS_OF = {}  # device: what it measured; a search of the sheet for each device would be quadratic
 for name, row in ROWS.items():
@@ -153,23 +158,3 @@ def get_device_manifests(wildcards):
     if wildcards.device not in RECORDINGS_OF:
         raise WorkflowError(f"no device {wildcards.device!r}; there are {', '.join(DEVICES)}")
     return expand(f"{RESULTS}/preprocess/{{recording}}.manifest.json", recording=RECORDINGS_OF[wildcards.device])
-
-
-def get_benchmarks(wildcards):
-    """Benchmark files of every job of the study that the report tells the time and memory of."""
-    sites = CONFIG.simulate.sites if SIMULATED else []
-    files = [f"{BENCHMARKS}/simulate_site/{site}.tsv" for site in sites]
-    for stage in ("ingest", "preprocess"):
-        files += [f"{BENCHMARKS}/{stage}_meeg/{name}.tsv" for name in recordings("eeg", "meg")]
-        files += [f"{BENCHMARKS}/{stage}_bold/{name}.tsv" for name in recordings("bold")]
-    for fold in CONFIG.split.folds:
-        files += [f"{BENCHMARKS}/fit_tokenizer/{name}-fold-{fold}.tsv" for name in CONFIG.tokenize.use]
-        files += [f"{BENCHMARKS}/pretrain_model/{name}-fold-{fold}.tsv" for name in MODELS]
-        for task in TASKS:
-            readers = CONFIG.pretrain.use
-            files += [f"{BENCHMARKS}/evaluate_model/{task}-{name}-fold-{fold}.tsv" for name in readers]
-            files += [f"{BENCHMARKS}/evaluate_baselines/{task}-fold-{fold}.tsv"]
-        files += [f"{BENCHMARKS}/federate/{name}-fold-{fold}.tsv" for name in CONFIG.federate.use]
-    files += [f"{BENCHMARKS}/align_pair/{name}.tsv" for name in PAIRS]
-    files += [f"{BENCHMARKS}/synthesize_bold/{division}-{name}.tsv" for division, name in SYNTHESES]
-    return files

@@ -9,7 +9,7 @@ from .conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-SECONDS = 60.0  # CPU; 1,000 recordings took 9 (docs/scale.md)
+SECONDS = 60.0  # CPU; 1,000 recordings took 9 (docs/explanation/scale.md)
 MEMORY_MB = 300.0  # measured: 180, and 400 with torch
 GROWTH = 1.5  # measured: 0.80 from 100 to 1,000, 1.00 to 10,000; a search of the sheet in each job would be 2
 
