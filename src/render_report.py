@@ -1,4 +1,4 @@
-"""Render the report: tables, QC figures and benchmark files -> one HTML page."""
+"""Render the report: tables, their records, and figures -> one HTML file."""
 
 from pathlib import Path
 
@@ -6,14 +6,17 @@ import pandas as pd
 
 from neuroloom.config import Config
 from neuroloom.figures.report import render_report
+from neuroloom.figures.report_lineage import table_files
 from neuroloom.jobs import logged
-from neuroloom.tables import runtime_table
+from neuroloom.journal import read_journal
 
 with logged(snakemake):
-    tables = {Path(path).stem: pd.read_parquet(path) for path in snakemake.input.tables}
-    tables["runtime"] = runtime_table([Path(path) for path in snakemake.input.benchmarks])
-    figures = {Path(path).stem: Path(path) for path in snakemake.input.figures}
-    drawn = {Path(path).stem: Path(path) for path in snakemake.input.drawn}
-    config = Config(**snakemake.params.config)
-    html = render_report(config=config, tables=tables, figures=figures, drawn=drawn)
+    paths = [Path(path) for path in snakemake.input.tables]
+    html = render_report(
+        config=Config(**snakemake.params.config),
+        tables={path.stem: pd.read_parquet(path) for path in paths},
+        figures={Path(path).stem: Path(path) for path in snakemake.input.figures},
+        drawn={Path(path).stem: Path(path) for path in snakemake.input.drawn},
+        files=table_files(paths, read_journal(Path(snakemake.output[0]).parent)),
+    )
     Path(snakemake.output[0]).write_text(html)

@@ -10,10 +10,10 @@ import pandas as pd
 
 from neuroloom.evaluation.tables import KEYS, LEVEL, REFERENCE, best_rows, main_rows
 from neuroloom.figures.readers import KINDS, MEASURES, REGIMES, full_name, name_of, readers_of
-from neuroloom.figures.report_tables import Table, embed_figures, select, to_table
+from neuroloom.figures.report_pictures import embed_figures
+from neuroloom.figures.report_tables import MOST_ROWS, Table, select, to_table
 from neuroloom.figures.verdicts import Difference, Verdict, answer_of, but
 
-MOST_ROWS = 1500  # of a table of single runs; the file has the rest
 OTHERS = ("kappa", "auroc", "auprc")  # beside the score that a task is judged by
 READER = {"task": "task", "reader": "reader", "share": "share of people"}
 SCORE = {"score": "score", "ci_low": "from", "ci_high": "to", "chance": "chance", "chance_high": "chance up to"}
@@ -77,24 +77,28 @@ AUDIT_COLUMNS = {
 
 
 def evaluation_section(tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Path]) -> dict[str, Any]:
-    """What the template needs: verdicts, figures and tables (name -> headers, rows, number of rows left out)."""
+    """What the template needs: verdicts, figures and tables."""
     summary, differences = tables["evaluation_summary"], tables["evaluation_differences"]
     audits = tables["evaluation_audits"]
     return {
         "verdicts": [*best_verdicts(summary, differences), *few_shot_verdicts(summary, differences)],
         "figures": embed_figures(drawn, "evaluation"),
-        "summary": to_table(select(_named(_wide(summary)), SUMMARY_COLUMNS)),
-        "differences": to_table(select(_named(differences), DIFFERENCE_COLUMNS)),
-        "variance": to_table(select(_named(tables["evaluation_variance"]), VARIANCE_COLUMNS)),
-        "runs": _shortened(_named(main_rows(tables["evaluation"])), RUN_COLUMNS),
-        "subjects": _shortened(_named(tables["evaluation_subjects"]), SUBJECT_COLUMNS),
-        "audits": _shortened(audits[audits["probe"] != "majority"] if len(audits) else audits, AUDIT_COLUMNS),
+        "summary": to_table(select(_named(_wide(summary)), SUMMARY_COLUMNS), "evaluation_summary"),
+        "differences": to_table(select(_named(differences), DIFFERENCE_COLUMNS), "evaluation_differences"),
+        "variance": to_table(select(_named(tables["evaluation_variance"]), VARIANCE_COLUMNS), "evaluation_variance"),
+        "runs": _shortened(_named(main_rows(tables["evaluation"])), RUN_COLUMNS, "evaluation"),
+        "subjects": _shortened(_named(tables["evaluation_subjects"]), SUBJECT_COLUMNS, "evaluation_subjects"),
+        "audits": _shortened(_without_majority(audits), AUDIT_COLUMNS, "evaluation_audits"),
     }
 
 
-def _shortened(table: pd.DataFrame, columns: Mapping[str, str]) -> tuple[Table, int]:
-    """The first rows, and how many are left out of the page."""
-    return to_table(select(table[:MOST_ROWS], columns)), max(len(table) - MOST_ROWS, 0)
+def _shortened(table: pd.DataFrame, columns: Mapping[str, str], source: str) -> Table:
+    """The first rows."""
+    return to_table(select(table, columns), source, most=MOST_ROWS)
+
+
+def _without_majority(audits: pd.DataFrame) -> pd.DataFrame:
+    return audits[audits["probe"] != "majority"] if len(audits) else audits
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:

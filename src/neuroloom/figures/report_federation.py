@@ -21,7 +21,8 @@ from neuroloom.figures.federation_verdicts import (
     with_bounds,
 )
 from neuroloom.figures.participation import participation_table, participation_verdicts
-from neuroloom.figures.report_tables import embed_figures, select, to_table
+from neuroloom.figures.report_pictures import embed_figures
+from neuroloom.figures.report_tables import select, to_table
 
 OTHERS = ("kappa", "auroc", "auprc")  # beside the score that arms are judged by
 ABOUT = {"network": "network", "arm": "arm", "site": "site"}
@@ -108,12 +109,12 @@ def federation_section(
             *attack_verdicts(attacks),
         ],
         "figures": embed_figures(drawn, "federation"),
-        "scores": to_table(select(_named(_wide(summary)), SCORE_COLUMNS)),
-        "gains": to_table(select(_named(_remarked(gains)), GAIN_COLUMNS)),
-        "cost": to_table(select(_named(_compared(cost)), COST_COLUMNS)),
-        "participation": to_table(participation_table(rounds, summary)),
-        "privacy": to_table(select(with_bounds(cost, privacy), PRIVACY_COLUMNS)),
-        "attacks": to_table(select(_named(attack_table(attacks)), ATTACK_COLUMNS)),
+        "scores": to_table(select(_named(_wide(summary)), SCORE_COLUMNS), "federation_summary"),
+        "gains": to_table(select(_named(_remarked(gains)), GAIN_COLUMNS), "federation_gains"),
+        "cost": to_table(select(_named(_compared(cost)), COST_COLUMNS), "federation_cost"),
+        "participation": to_table(participation_table(rounds, summary), "federation_rounds"),
+        "privacy": to_table(select(with_bounds(cost, privacy), PRIVACY_COLUMNS), "federation_cost"),
+        "attacks": to_table(select(_named(attack_table(attacks)), ATTACK_COLUMNS), "federation_attacks"),
     }
 
 

@@ -19,7 +19,8 @@ from neuroloom.figures.model_plots import (
     reason_of,
     validated,
 )
-from neuroloom.figures.report_tables import embed_figures, select, to_table
+from neuroloom.figures.report_pictures import embed_figures
+from neuroloom.figures.report_tables import select, to_table
 from neuroloom.figures.verdicts import Answer, Verdict
 
 MODEL_COLUMNS = {
@@ -46,7 +47,7 @@ def models_section(tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Path]
     return {
         "verdicts": [*pretraining_verdicts(curves, models), *scaling_verdicts(curves, models)],
         "figures": embed_figures(drawn, "models"),
-        "table": to_table(select(_with_losses(curves, models), MODEL_COLUMNS)),
+        "table": to_table(select(_with_losses(curves, models), MODEL_COLUMNS), "models"),
     }
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from neuroloom.figures.report_evaluation import MOST_ROWS
-from neuroloom.figures.report_tables import Table, embed_figures, select, to_table
+from neuroloom.figures.report_brain import brain_view
+from neuroloom.figures.report_pictures import embed_figures
+from neuroloom.figures.report_tables import MOST_ROWS, select, to_table
 from neuroloom.figures.synthesis_models import NULLS, OURS, group_name, groups_of, models_of, split_name, splits_of
 from neuroloom.figures.synthesis_verdicts import connectivity_notes, people_notes, synthesis_verdicts
 from neuroloom.synthesis.nulls import MEASURED, OTHER
@@ -85,7 +86,7 @@ SEEN = "Some people of the test were seen in the training of a model: allow_seen
 def synthesis_section(
     tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Path], *, simulated: bool
 ) -> dict[str, Any]:
-    """What the template needs: verdicts, figures, tables and notes.
+    """What the template needs: verdicts, figures, tables, notes, and the brain that turns.
 
     Parameters
     ----------
@@ -101,11 +102,12 @@ def synthesis_section(
     return {
         "verdicts": synthesis_verdicts(summary, parcels, differences),
         "figures": embed_figures(drawn, "synthesis"),
-        "scores": to_table(select(wide, SCORE_COLUMNS)),
-        "differences": to_table(select(_named(differences), DIFFERENCE_COLUMNS)),
-        "agreement": to_table(select(wide, AGREEMENT_COLUMNS)),
-        "calibration": to_table(select(wide, CALIBRATION_COLUMNS)),
-        "parcels": _shortened(_named(measured)),
+        "scores": to_table(select(wide, SCORE_COLUMNS), "synthesis_summary"),
+        "differences": to_table(select(_named(differences), DIFFERENCE_COLUMNS), "synthesis_differences"),
+        "agreement": to_table(select(wide, AGREEMENT_COLUMNS), "synthesis_summary"),
+        "calibration": to_table(select(wide, CALIBRATION_COLUMNS), "synthesis_summary"),
+        "parcels": to_table(select(_named(measured), PARCEL_COLUMNS), "synthesis_parcels", most=MOST_ROWS),
+        "brain": brain_view(parcels),
         "notes": notes_of(tables, simulated=simulated),
     }
 
@@ -154,8 +156,3 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     }
     ordered = table.sort_values(list(place), key=lambda column: column.map(place[str(column.name)]), kind="stable")
     return ordered.assign(split=ordered["split"].map(split_name), group=ordered["group"].map(group_name))
-
-
-def _shortened(table: pd.DataFrame) -> tuple[Table, int]:
-    """The first rows, and how many are left out of the page."""
-    return to_table(select(table[:MOST_ROWS], PARCEL_COLUMNS)), max(len(table) - MOST_ROWS, 0)

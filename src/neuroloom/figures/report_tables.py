@@ -1,27 +1,39 @@
-"""Tables and pictures as the report shows them: readable cells that sort by their value, and embedded figures."""
+"""Tables as the report shows them: readable cells that sort by their value, and the file that they come from."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-CAPTIONS = Path(__file__).parents[3] / "resources" / "captions"
-WIDTH, QUALITY = 1100, 80
+MOST_ROWS = 1500  # of a table of single runs; the file has the rest
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page: headers and rows of cells; a cell is its text and the value that it sorts by."""
+    """A table of the page.
+
+    Attributes
+    ----------
+    headers : list of str
+    rows : list
+        Of cells, each its text and the value that it sorts by.
+    source : str
+        Name of the study's table that it is made from.
+    numeric : list of bool
+        For each column, whether it holds numbers alone.
+    n_left : int
+        Rows that only the file has.
+    """
 
     headers: list[str]
     rows: list[list[tuple[str, Any]]]
+    source: str
+    numeric: list[bool]
+    n_left: int = 0
 
 
 def select(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -36,44 +48,45 @@ def _listed(reasons: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
-def to_table(table: pd.DataFrame) -> Table:
-    """Cells with a readable text and a value to sort by."""
-    rows = [[(_text(value), "" if _empty(value) else value) for value in row] for row in table.itertuples(index=False)]
-    return Table([str(name) for name in table.columns], rows)
+def to_table(table: pd.DataFrame, source: str = "", *, most: int | None = None) -> Table:
+    """Cells with a readable text and a value to sort by.
+
+    Parameters
+    ----------
+    table : DataFrame
+    source : str
+        Name of the study's table that it is made from.
+    most : int, optional
+        Rows that are shown.
+    """
+    shown = table[:most]
+    rows = [[(_text(value), "" if _empty(value) else value) for value in row] for row in shown.itertuples(index=False)]
+    numeric = [_is_numeric([row[at][1] for row in rows]) for at in range(table.shape[1])]
+    return Table([str(name) for name in table.columns], rows, source, numeric, len(table) - len(shown))
+
+
+def _is_numeric(values: list[Any]) -> bool:
+    known = [value for value in values if value != ""]
+    return bool(known) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)
 
 
 def _empty(value: Any) -> bool:
     return value is None or (not isinstance(value, (list, dict, str)) and bool(pd.isna(value)))
 
 
+def _decimals(value: float) -> str:
+    """Three figures; shares and scores with three decimals, so that points stand below each other."""
+    if 1e-3 <= abs(value) < 1:
+        return f"{value:.3f}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 def _text(value: Any) -> str:
     if _empty(value):
         return "n/a"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return _decimals(value)
     if isinstance(value, int) and abs(value) >= 10_000:
         return f"{value:,}"
     text = str(value)
     return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
-
-
-def embed_figures(drawn: Mapping[str, Path], section: str) -> list[tuple[str, str, str]]:
-    """Title, image and caption of the figures of a section, whose names start with its own."""
-    return [
-        (name.removeprefix(f"{section}_"), embed_image(path), (CAPTIONS / f"{name}.rst").read_text().strip())
-        for name, path in drawn.items()
-        if name.startswith(f"{section}_")
-    ]
-
-
-def embed_image(path: Path) -> str:
-    """A figure as a `data:` address; WebP keeps a page of sixty figures under 15 MB."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        if small.width > WIDTH:
-            small = small.resize((WIDTH, round(small.height * WIDTH / small.width)), Image.Resampling.LANCZOS)
-        stream = io.BytesIO()
-        small.save(stream, "WEBP", quality=QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -5,12 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from tests.workflow.test_report import browse
 
 from neuroloom.config import Config, RecordingRow, parse_config
 from neuroloom.figures import report_evaluation
-from neuroloom.figures.report import render_report, worst_first
+from neuroloom.figures.gallery import SECTIONS
+from neuroloom.figures.report import render_report
+from neuroloom.figures.report_recordings import worst_first
 from neuroloom.figures.report_tables import to_table
+from neuroloom.figures.stamp import read_stamp
 from neuroloom.figures.style import plot_notice, save_figure
 from neuroloom.signals.scanner_scores import FROM_START, FROM_STOP, Curve
 from neuroloom.signals.scores import Score
@@ -22,6 +24,11 @@ from .test_model_plots import models_table, pretraining_table
 from .test_report_evaluation import all_tables
 
 SECONDS = [(kind, unit) for kind in ("second", "without") for unit in (FROM_START, FROM_STOP)]
+
+
+def page_of(html: str, anchor: str) -> str:
+    """One page of the report."""
+    return html.split(f'<section class="page" id="{anchor}"')[1].split("</section>")[0]
 
 
 @pytest.fixture
@@ -113,7 +120,7 @@ def test_bounds_that_are_not_met_have_their_curves_below_the_table(
     drawn = {"cleaning_curves": tmp_path / "cleaning_curves.png"}
     save_figure(plot_notice("curves", "text"), drawn["cleaning_curves"])
     html = render_report(config=config, tables={**tables, **scored}, figures=figures, drawn=drawn)
-    section = html.split('<h2 id="cleaning">')[1].split("<h2")[0]
+    section = page_of(html, "cleaning")
     table, reason, picture = (section.index(word) for word in ("</table>", "north: r is 0.900", "<img"))
     assert table < reason < picture
     nothing = render_report(config=config, tables={**tables, "cleaning": scored["cleaning"]}, figures=figures)
@@ -158,13 +165,18 @@ def test_models_and_their_evaluation_have_sections(
     html = render_report(config=config, tables=learned, figures=figures, drawn=drawn)
     for anchor in ("models", "evaluation"):
         assert f'href="#{anchor}"' in html
-        assert f'<h2 id="{anchor}">' in html
+        assert 'src="data:image/webp' in page_of(html, anchor)
     assert html.count('src="data:image/webp') == 3 + 4
-    assert "<summary>Few shot</summary>" in html
-    assert '<b class="yes">Yes</b><span>reve: after 845 k tokens' in html
+    assert "<b>Figure 6. " in html
+    assert '<b class="badge yes">Yes</b> <span>reve: after 845 k tokens' in html
     assert "frozen brainomni" in html
     assert "reve (linear, frozen)" in html
-    assert html.index('id="models"') < html.index('id="evaluation"') < html.index('id="meeg"')
+    assert (
+        html.index('id="quality"')
+        < html.index('id="models"')
+        < html.index('id="evaluation"')
+        < html.index('id="lineage"')
+    )
 
 
 def test_a_federation_has_a_section(config: Config, tables: dict, figures: dict[str, Path], tmp_path: Path) -> None:
@@ -172,7 +184,7 @@ def test_a_federation_has_a_section(config: Config, tables: dict, figures: dict[
     for name, path in drawn.items():
         save_figure(plot_notice(name, "text"), path)
     html = render_report(config=config, tables={**tables, **federation_tables()}, figures=figures, drawn=drawn)
-    section = html.split('<h2 id="federation">')[1].split("<h2")[0]
+    section = page_of(html, "federation")
     assert 'href="#federation"' in html
     assert section.count('src="data:image/webp') == 2
     assert "reve: the best of 5 federated arms, " in section
@@ -200,21 +212,25 @@ def test_long_tables_say_how_much_is_left_out(
     assert f"{16 * 2 * 3 - 10} more rows are in the table's file" in html
 
 
-def test_rows_are_filtered_by_all_words(
+def test_every_section_of_the_gallery_has_a_page() -> None:
+    modules = Path(report_evaluation.__file__).parent.glob("report*.py")
+    sources = "".join(path.read_text() for path in modules)
+    assert [section for section in SECTIONS if f'embed_figures(drawn, "{section}")' not in sources] == []
+
+
+def test_a_study_that_was_asked_nothing_says_so(config: Config, tables: dict, figures: dict[str, Path]) -> None:
+    first = page_of(render_report(config=config, tables=tables, figures=figures), "overview")
+    assert "the table of findings (headline.parquet) is absent or has no row" in first
+    assert "<b>1</b> in ingest: truncated" in first
+
+
+def test_a_figure_tells_the_digest_of_its_tables(
     config: Config, learned: dict, figures: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The page is given a script that types, so that what the browser then shows can be read."""
-    html = render_report(config=config, tables=learned, figures=figures)
-    typing = """
-    const field = document.querySelector('input[aria-label="Filter rows: Readers by task"]');
-    field.value = "Riemann 0.25";
-    field.dispatchEvent(new Event("input"));
-    const rows = [...field.nextElementSibling.querySelector("tbody").rows];
-    document.body.dataset.shown = rows.filter((row) => !row.hidden).map((row) => row.cells[1].textContent).join();
-    document.body.dataset.all = rows.length;
-    """
-    page = tmp_path / "typed.html"
-    page.write_text(html.replace("</body>", f"<script>{typing}</script></body>"))
-    dom = browse(page, tmp_path, "--dump-dom").stdout
-    assert 'data-shown="Riemann"' in dom
-    assert 'data-all="32"' in dom
+    table, drawn = tmp_path / "evaluation_summary.parquet", {"evaluation_few_shot": tmp_path / "few.png"}
+    table.write_bytes(b"one")
+    save_figure(plot_notice("few", "text"), drawn["evaluation_few_shot"], tables=[table])
+    page = page_of(render_report(config=config, tables=learned, figures=figures, drawn=drawn), "evaluation")
+    assert read_stamp(drawn["evaluation_few_shot"])["digest"][:12] in page
+    assert '<a href="#lineage-evaluation_summary">evaluation_summary</a>; digest of its tables' in page
+    assert 'href="figures/evaluation_few_shot.pdf"' in page

@@ -152,9 +152,9 @@ def test_tables_hold_every_reader_with_all_its_scores(monkeypatch: pytest.Monkey
     assert linear[at["auroc"]][1] == means["eyes", "reve", "linear", 0.25, "auroc"]
     assert rows["reve (all fine-tuned)", 1.0][at["score"]][0] == "n/a"
     assert rows["reve (all fine-tuned)", 1.0][at["note"]][0] == "one class in training"
-    runs, left_out = section["runs"]
-    assert (len(runs.rows), left_out) == (50, 16 * 2 * 3 - 50)
-    assert section["audits"][1] == 12 * 3 * 2 - 50, "rows of the majority are left out"
+    runs = section["runs"]
+    assert (len(runs.rows), runs.n_left) == (50, 16 * 2 * 3 - 50)
+    assert section["audits"].n_left == 12 * 3 * 2 - 50, "rows of the majority are left out"
     assert len(section["differences"].rows) == len(tables["evaluation_differences"])
 
 
@@ -162,4 +162,4 @@ def test_a_study_without_scores_has_an_empty_section() -> None:
     names = ("", "_summary", "_subjects", "_differences", "_variance", "_audits")
     section = evaluation_section({f"evaluation{name}": pd.DataFrame() for name in names}, {})
     assert section["verdicts"] == []
-    assert section["summary"].rows == section["runs"][0].rows == []
+    assert section["summary"].rows == section["runs"].rows == []

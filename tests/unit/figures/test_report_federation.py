@@ -269,7 +269,7 @@ def test_tables_hold_every_arm() -> None:
     assert (found["lora"]["epsilon"][0], found["private (personal)"]["epsilon"][0]) == ("no bound", "7")
     (private,) = section["privacy"].rows
     assert [text for text, _ in private] == [
-        *("private", "a subject of one site", "7", "0.001", "1", "4", "0.5", "6", "seeded")
+        *("private", "a subject of one site", "7", "0.001", "1", "4", "0.500", "6", "seeded")
     ]
     attacks = section["attacks"]
     assert len(attacks.rows) == len(ARMS) * 8 + 8 * 3 + 1

@@ -15,7 +15,7 @@ from neuroloom.figures.style import plot_notice, save_figure
 from neuroloom.figures.synthesis_models import only
 from neuroloom.figures.synthesis_verdicts import connectivity_notes, synthesis_verdicts
 
-from .test_report import config, figures, tables
+from .test_report import config, figures, page_of, tables
 from .test_synthesis_plots import MODELS, N_PARCELS, synthesis_tables
 
 __all__ = ["config", "figures", "tables"]
@@ -165,8 +165,8 @@ def test_the_table_has_nulls_beside_each_score(monkeypatch: pytest.MonkeyPatch) 
     expected = only(summary, model="ridge", split="subject", group="visible", target="shuffled parcels").iloc[0]
     assert agreement.rows[1][at][1] == pytest.approx(expected["fc_static"])
     monkeypatch.setattr(report_synthesis, "MOST_ROWS", 10)
-    table, left = synthesis_section(tables, {}, simulated=True)["parcels"]
-    assert (len(table.rows), left) == (10, 2 * len(MODELS) * N_PARCELS - 10)
+    table = synthesis_section(tables, {}, simulated=True)["parcels"]
+    assert (len(table.rows), table.n_left) == (10, 2 * len(MODELS) * N_PARCELS - 10)
 
 
 def test_connectivity_is_told_beside_that_of_other_people() -> None:
@@ -185,12 +185,12 @@ def test_the_page_has_a_section(config: Config, tables: dict, figures: dict[str,
     connectomes = pd.DataFrame({"model": ["ridge"], "score": [0.42]})
     found = {**tables, **synthesis_tables(), "connectomes": connectomes}
     html = render_report(config=config, tables=found, figures=figures, drawn=drawn)
-    section = html.split('<h2 id="synthesis">')[1].split("<h2")[0]
+    section = page_of(html, "synthesis")
     assert 'href="#synthesis"' in html
     assert section.count('src="data:image/webp') == len(FIGURES)
     assert "the best of 3 models, sources, beats ridge" in section
     assert SPHERE.replace("'", "&#39;") in section
-    assert "0.42" in html.split('<h2 id="connectomes">')[1].split("<h2")[0]
+    assert "0.42" in page_of(html, "connectomes")
     without = render_report(config=config, tables=tables, figures=figures)
     assert 'id="synthesis"' not in without
-    assert "connectomes" not in without.split("<h2 id=")[0]
+    assert "#connectomes" not in without
