@@ -1,7 +1,6 @@
 """kill -9 of jobs, of Snakemake with its jobs, and of Snakemake alone: the study ends as if nothing had happened."""
 
 import os
-import re
 import signal
 import subprocess
 import time
@@ -11,9 +10,8 @@ import pytest
 
 from .conftest import FOLDER, ROOT, command, contents, doctor, environment, write_config
 
-RULE = re.compile(r"^rule (\w+):", re.MULTILINE)
 UNUSED = {"index_study", "predict_connectomes"}  # have nothing to do in a simulated study
-RULES = sorted({rule for file in (ROOT / "rules").glob("*.smk") for rule in RULE.findall(file.read_text())} - UNUSED)
+SCRIPTS = sorted({path.stem for path in (ROOT / "src").glob("*.py")} - UNUSED)  # one for each rule, or for rules alike
 CORES = 4
 PATIENCE = 5.0  # s without a change, after which everything that will stop has stopped
 LIMIT = 900.0  # s, which a hung run does not pass
@@ -78,10 +76,10 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_a_rule_survives_kill_9(survived: Path, rule: str) -> None:
-    assert (survived / "state" / f"{rule}.killed").exists(), "a job was killed, while Snakemake lived"
-    assert (survived / "state" / f"{rule}.waits").exists(), "Snakemake was killed, with the job or without"
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_rule_survives_kill_9(survived: Path, script: str) -> None:
+    assert (survived / "state" / f"{script}.killed").exists(), "a job was killed, while Snakemake lived"
+    assert (survived / "state" / f"{script}.waits").exists(), "Snakemake was killed, with the job or without"
 
 
 def test_after_all_kills_the_study_has_the_same_digests(survived: Path, reference: Path) -> None:

@@ -40,7 +40,7 @@ def test_recordings_and_tables_are_one_submission_each(smoke: Study) -> None:
     names = [line.split("/slurm_logs/")[1].split("/")[0] for line in submitted]
     assert len([name for name in names if name.startswith("group_recording_")]) == 3
     assert len([name for name in names if name.startswith("group_report_")]) == 1
-    assert not any(name.startswith(("rule_plot", "rule_preprocess", "rule_ingest")) for name in names)
+    assert not any(name.startswith(("rule_draw", "rule_write", "rule_preprocess", "rule_ingest")) for name in names)
 
 
 def test_the_rule_of_pretraining_starts_tasks_that_train_one_model(smoke: Study) -> None:

@@ -1,6 +1,6 @@
 """The smoke study from start to end: complete, verified, and left alone by a second run.
 
-That two runs, and one that is killed at every rule, end in the same digests is shown on a smaller study (`tests/faults`).
+Two runs, and one killed at every rule, end in the same digests: `tests/faults` shows that on a smaller study.
 """
 
 import json
