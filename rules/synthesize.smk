@@ -64,6 +64,7 @@ rule synthesize_bold:
     output:
         **SYNTHESIS_FILES,
         store=directory(f"{SYNTHESIS}/{{synthesizer}}.zarr"),
+        fitted=directory(f"{SYNTHESIS}/fitted/{{synthesizer}}"),
     log:
         f"{LOGS}/synthesize_bold/{{division}}-{{synthesizer}}.log",
     benchmark:

@@ -21,6 +21,7 @@ with logged(snakemake), left_out(snakemake.output, snakemake.wildcards.synthesiz
         encoder=Path(snakemake.input.model[0]).parent if snakemake.input.model else None,
         folds=snakemake.params.folds,
         seed=snakemake.params.seed,
+        keep=Path(snakemake.output.fitted),
     )
     Job(snakemake, snakemake.rule, names.synthesizer).write("predictions", predictions)
     tables = score_scans(predictions, config=config, ceiling=snakemake.input.ceiling, seed=snakemake.params.seed)

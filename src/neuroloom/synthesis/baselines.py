@@ -77,6 +77,11 @@ def fit_designs(designs: Mapping[Any, Callable[[Piece], Array]], parts: Parts, p
 
 def fit_ridge_model(config: RidgeConfig, parts: Parts, context: Context) -> LinearPredictor:
     """Band power of 19 electrodes through the haemodynamic response, or at some lags: what validation prefers."""
+    return fit_designs(ridge_designs(config, context), parts, config.penalties)
+
+
+def ridge_designs(config: RidgeConfig, context: Context) -> dict[str, Callable[[Piece], Array]]:
+    """Features that the ridge chooses from, by name."""
 
     def power(piece: Piece) -> Array:
         return context.once(("power", piece.scan.name), lambda: common_power(piece, config))
@@ -90,8 +95,7 @@ def fit_ridge_model(config: RidgeConfig, parts: Parts, context: Context) -> Line
         return piece.filtered(lagged_at(power(piece), rate=rate, time_V=piece.onset_N, lags=config.lags))[None]
 
     designs: dict[str, Callable[[Piece], Array]] = {RESPONSE: response}
-    designs |= {"lags": lagged} if config.lags else {}
-    return fit_designs(designs, parts, config.penalties)
+    return designs | ({"lags": lagged} if config.lags else {})
 
 
 def common_signal(piece: Piece) -> Array:

@@ -37,11 +37,14 @@ class Haemodynamic:
     residue_PP : array
         Covariance of what predictions leave over in validation, for the connectivity.
     facts : mapping
+    components : Components or None
+        What tokens were reduced to.
     """
 
     linear: LinearPredictor
     residue_PP: Array
     facts: Mapping[str, Any]
+    components: Components | None = None
 
     def predict(self, piece: Piece) -> tuple[Array, Array]:
         """Mean and SD of the target, (P, N) each."""
@@ -73,7 +76,7 @@ def fit(config: HaemodynamicConfig, parts: Parts, context: Context) -> Haemodyna
 
     linear = fit_designs({lag: at_lag(lag) for lag in config.lags}, parts, config.penalties)
     facts = {"lag": float(linear.facts["design"]), "n_weights": linear.facts["n_weights"]}
-    return Haemodynamic(linear, np.cov(np.nan_to_num(linear.model.residue_PN)), facts)
+    return Haemodynamic(linear, np.cov(np.nan_to_num(linear.model.residue_PN)), facts, components)
 
 
 def features(

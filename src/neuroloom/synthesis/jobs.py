@@ -53,7 +53,8 @@ def left_out(output: Any, model: str) -> Iterator[None]:
         yield
     except (ConfigError, UnusableRecording) as error:
         logger.warning("%s is left out: %s", model, error)
-        Path(output.store).mkdir(parents=True, exist_ok=True)
+        for folder in (output.store, output.fitted):
+            Path(folder).mkdir(parents=True, exist_ok=True)
         for path in (Path(name) for name in output if str(name).endswith(".parquet")):
             pd.DataFrame().to_parquet(path)
         row = QuarantineRow(model, "synthesize_bold", "pairs of EEG and BOLD", str(error), "see the quarantine table")
@@ -71,6 +72,7 @@ def predict_scans(
     encoder: Path | None,
     folds: tuple[int, Sequence[int] | None],
     seed: int,
+    keep: Path | None = None,
 ) -> tuple[Predictions, pd.DataFrame]:
     """Fit a model in each fold of a split, and predict the scans that it has not seen.
 
@@ -90,6 +92,8 @@ def predict_scans(
     folds : tuple
         How many parts people are divided into, and which are tested in turn (all where None).
     seed : int
+    keep : Path, optional
+        Folder that gets the fitted models.
 
     Returns
     -------
@@ -98,6 +102,8 @@ def predict_scans(
         `attribution.attribution_table` of the model that is exported, empty for the others.
     """
     pairs, scans, eeg_by_pair = opened(rows, aligned, eeg)
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)  # of kinds that are not kept it stays empty
     settings = config.models[model]
     found = synthesize(
         model=settings,
@@ -111,6 +117,7 @@ def predict_scans(
         n_folds=folds[0],
         folds=folds[1],
         seed=seed,
+        keep=keep,
     )
     facts = {"model": model, "kind": settings.kind, "split": division, "folds": found.facts, "seen": sorted(found.seen)}
     goes_with = pd.DataFrame()

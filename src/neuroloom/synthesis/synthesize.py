@@ -20,6 +20,7 @@ from neuroloom.records import Array
 from neuroloom.schema import ConfigError
 from neuroloom.synthesis.base import Context, fit_model
 from neuroloom.synthesis.config import Division, SynthesizeConfig
+from neuroloom.synthesis.fitted import save_fitted
 from neuroloom.synthesis.pairs import Pair
 from neuroloom.synthesis.pieces import Piece, nuisance, parts_of_scan, scaled, target_scale, whole_scan
 from neuroloom.synthesis.predicted import Predicted
@@ -124,6 +125,7 @@ def synthesize(
     n_folds: int,
     folds: Sequence[int] | None,
     seed: int,
+    keep: Path | None = None,
 ) -> Synthesis:
     """Fit a model in each fold, and predict the scans that it has not seen.
 
@@ -145,6 +147,8 @@ def synthesize(
     n_folds, folds
         As in `divide`.
     seed : int
+    keep : Path, optional
+        Folder that gets the fitted models (`fitted.save_fitted`).
 
     Raises
     ------
@@ -162,6 +166,10 @@ def synthesize(
         rng = child_rng(seed, f"synthesize/{division}/{name}/{model.kind}")
         context = Context(config, rng, eeg, encoder, kept)
         fitted = fit_model(model, parts, context)
+        if keep is not None:
+            row_of = {pair.name: pair.eeg for pair in pairs}
+            used = [(piece.scan, row_of[piece.scan.name]) for part in PARTS[:2] for piece in parts[part]]
+            save_fitted(fitted, keep, model=model, config=config, fold=name, trained=used, encoder=encoder)
         counts = {part: len({piece.scan.participant for piece in parts[part]}) for part in PARTS}
         facts.append({"fold": name, **{f"n_{part}": count for part, count in counts.items()}, **fitted.facts})
         logger.info("fold %s: %s", name, facts[-1])
