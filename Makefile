@@ -1,4 +1,5 @@
-# make run     run the study of CONFIG and say where its report is (default: the simulated demo study)
+# make run     run the study of CONFIG and say what came out and where its report is (default: the simulated demo study)
+# make figures draw every figure and table of the study again, from results/<study>/tables and from nothing else
 # make test    lint, types, unit, numerics, workflow and real-data tests
 # make test-slurm   a SLURM cluster on this machine, the smoke study through profiles/slurm, and its faults (root, Debian)
 # make repair  say what an interrupted run left behind, and clear it away
@@ -14,11 +15,14 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 MARK := .venv/installed
 TEST_MARK := .venv/installed-for-tests
 
-.PHONY: run repair test test-slurm env
+.PHONY: run figures repair test test-slurm env
 
 run: $(MARK)
-	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) -- $(TARGET)
-	@$(BIN)/neuroloom where --config $(CONFIG)
+	$(BIN)/neuroloom run $(CONFIG) --cores $(CORES) --target $(TARGET)
+
+figures: $(MARK)
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --forceall \
+		--allowed-rules $$($(BIN)/python -m neuroloom.figures.gallery) -- figures
 
 repair: $(MARK)
 	$(BIN)/neuroloom doctor --config $(CONFIG) --mend

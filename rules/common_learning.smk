@@ -144,3 +144,26 @@ def get_model_of_strategy(wildcards):
 def get_federations(wildcards):
     """Tables of all arms and folds."""
     return expand(list(FEDERATION_FILES.values()), strategy=FEDERATED, fold=CONFIG.split.folds)
+
+
+def get_benchmarks(wildcards):
+    """Benchmark files of every job of the study that its run time and memory are told of."""
+    sites = CONFIG.simulate.sites if SIMULATED else []
+    files = [f"{BENCHMARKS}/simulate_site/{site}.tsv" for site in sites]
+    for stage in ("ingest", "preprocess"):
+        files += [f"{BENCHMARKS}/{stage}_meeg/{name}.tsv" for name in recordings("eeg", "meg")]
+        files += [f"{BENCHMARKS}/{stage}_bold/{name}.tsv" for name in recordings("bold")]
+    for fold in CONFIG.split.folds:
+        for name in CONFIG.tokenize.use:
+            files += [f"{BENCHMARKS}/{rule}/{name}-fold-{fold}.tsv" for rule in ("fit_tokenizer", "score_tokenizer")]
+            files += [f"{BENCHMARKS}/encode_tokens/{name}-fold-{fold}-{device}.tsv" for device in DEVICES]
+        files += [f"{BENCHMARKS}/pretrain_model/{name}-fold-{fold}.tsv" for name in MODELS]
+        for task in TASKS:
+            readers = CONFIG.pretrain.use
+            files += [f"{BENCHMARKS}/evaluate_model/{task}-{name}-fold-{fold}.tsv" for name in readers]
+            files += [f"{BENCHMARKS}/evaluate_baselines/{task}-fold-{fold}.tsv"]
+        files += [f"{BENCHMARKS}/federate/{name}-fold-{fold}.tsv" for name in CONFIG.federate.use]
+    files += [f"{BENCHMARKS}/align_pair/{name}.tsv" for name in PAIRS]
+    files += [f"{BENCHMARKS}/find_ceiling/find_ceiling.tsv"] if SIMULATED and SYNTHESES else []
+    files += [f"{BENCHMARKS}/synthesize_bold/{division}-{name}.tsv" for division, name in SYNTHESES]
+    return files

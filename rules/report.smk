@@ -1,63 +1,3 @@
-rule collect_tables:
-    """Gather the study's recordings, QC rows and quarantine into one table each."""
-    input:
-        manifests=get_recordings(*MODALITIES, template=f"{RESULTS}/preprocess/{{recording}}.manifest.json"),
-        qc=get_recordings(*MODALITIES, template=f"{RESULTS}/qc/{{recording}}.parquet"),
-    output:
-        recordings=f"{RESULTS}/tables/recordings.parquet",
-        qc_meeg=f"{RESULTS}/tables/qc_meeg.parquet",
-        qc_bold=f"{RESULTS}/tables/qc_bold.parquet",
-        quarantine=f"{RESULTS}/tables/quarantine.parquet",
-    log:
-        f"{LOGS}/collect_tables/collect_tables.log",
-    benchmark:
-        f"{BENCHMARKS}/collect_tables/collect_tables.tsv"
-    conda:
-        "../envs/plot.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(20),
-    params:
-        rows=ROW_VALUES,
-        source=source_digest("neuroloom.tables"),
-    message:
-        "collect tables"
-    script:
-        "../src/collect_tables.py"
-
-
-rule score_cleaning:
-    """Score the cleaning of a simulated study against what was planted."""
-    input:
-        sites=expand(f"{RESULTS}/simulated/{{site}}.manifest.json", site=CONFIG.simulate.sites),
-        ingested=get_recordings(*MODALITIES, template=f"{RESULTS}/ingest/{{recording}}.manifest.json"),
-        cleaned=get_recordings(*MODALITIES, template=f"{RESULTS}/preprocess/{{recording}}.manifest.json"),
-    output:
-        scores=f"{RESULTS}/tables/cleaning.parquet",
-        curves=f"{RESULTS}/tables/cleaning_curves.parquet",
-    log:
-        f"{LOGS}/score_cleaning/score_cleaning.log",
-    benchmark:
-        f"{BENCHMARKS}/score_cleaning/score_cleaning.tsv"
-    conda:
-        "../envs/signal.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(3000),
-        runtime=growing(30),
-    params:
-        rows=ROW_VALUES,
-        meeg=CONFIG.preprocess.meeg.model_dump(),
-        bold=CONFIG.preprocess.bold.model_dump(),
-        seed=CONFIG.study.seed,
-        source=source_digest("neuroloom.study.scoring"),
-    message:
-        "score the cleaning against the truth"
-    script:
-        "../src/score_cleaning.py"
-
-
 rule check_quarantine:
     """Stop the run when more recordings are quarantined than the config allows."""
     input:
@@ -85,25 +25,12 @@ rule check_quarantine:
         "../src/check_quarantine.py"
 
 
-# what is part of this study, its tables and its figures
-SECTIONS = [
-    (SIMULATED, rules.score_cleaning.output, rules.plot_cleaning.output),
-    (CONFIG.tokenize.use, rules.collect_tokenizers.output, rules.plot_tokenizers.output),
-    (MODELS, rules.collect_pretraining.output, rules.plot_models.output),
-    (TASKS, rules.collect_evaluation.output, rules.plot_evaluation.output),
-    (FEDERATED, rules.collect_federation.output, rules.plot_federation.output),
-    (SYNTHESES, rules.collect_synthesis.output, rules.plot_synthesis.output),
-    (CONNECTOMES, rules.predict_connectomes.output, []),
-]
-
-
 rule render_report:
     """One self-contained HTML page: study, QC, quarantine, provenance, run time and memory."""
     input:
-        tables=[*rules.collect_tables.output, *[path for used, tables, _ in SECTIONS if used for path in tables]],
-        drawn=[path for used, _, figures in SECTIONS if used for path in figures],
+        tables=list(TABLES.values()),
+        drawn=DRAWN,
         figures=get_recordings(*MODALITIES, template=f"{RESULTS}/qc/{{recording}}.png"),
-        benchmarks=get_benchmarks,
     output:
         f"{RESULTS}/report.html",
     log:

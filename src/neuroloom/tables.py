@@ -81,22 +81,6 @@ def concat_tables(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True) if kept else (tables[0] if tables else pd.DataFrame())
 
 
-def runtime_table(benchmarks: Sequence[Path]) -> pd.DataFrame:
-    """Time and memory by rule, from Snakemake's benchmark files: jobs, seconds, CPU seconds, peak memory in MB."""
-    frames = [pd.read_csv(path, sep="\t", na_values="-").assign(rule=path.parent.name) for path in benchmarks]
-    if not frames:
-        return pd.DataFrame(columns=["rule", "jobs", "seconds", "median_seconds", "cpu_seconds", "peak_mb"])
-    grouped = pd.concat(frames, ignore_index=True).groupby("rule", sort=False)
-    table = grouped.agg(
-        jobs=("s", "size"),
-        seconds=("s", "sum"),
-        median_seconds=("s", "median"),
-        cpu_seconds=("cpu_time", "sum"),
-        peak_mb=("max_rss", "max"),
-    )
-    return table.reset_index()
-
-
 def check_quarantine(quarantine: pd.DataFrame, *, n_recordings: int, max_fraction: float) -> dict[str, Any]:
     """Refuse a study of which too much was lost.
 

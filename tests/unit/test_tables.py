@@ -7,7 +7,7 @@ from neuroloom.artifacts import write_artifact
 from neuroloom.config import ConfigError, RecordingRow
 from neuroloom.quarantine import QuarantineRow, write_quarantine
 from neuroloom.records import Recording
-from neuroloom.tables import check_quarantine, concat_rows, recordings_table, runtime_table, study_summary
+from neuroloom.tables import check_quarantine, concat_rows, recordings_table, study_summary
 
 
 def make_row(subject: str) -> RecordingRow:
@@ -71,13 +71,3 @@ def test_rows_of_quarantined_recordings_are_left_out(tmp_path: Path) -> None:
     pd.DataFrame([{"recording": "b", "quarantined": True}]).to_parquet(tmp_path / "b.parquet")
     assert list(concat_rows([tmp_path / "a.parquet", tmp_path / "b.parquet"])["recording"]) == ["a"]
     assert len(concat_rows([tmp_path / "b.parquet"])) == 0
-
-
-def test_run_time_is_summed_by_rule(tmp_path: Path) -> None:
-    header = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
-    for rule, name, seconds, memory in (("x", "1", 2, "10"), ("x", "2", 4, "30"), ("y", "1", 1, "-")):
-        (tmp_path / rule).mkdir(exist_ok=True)
-        (tmp_path / rule / f"{name}.tsv").write_text(header + f"{seconds}\t0\t{memory}\t1\t1\t1\t1\t1\t1\t0.5\n")
-    table = runtime_table(sorted(tmp_path.glob("*/*.tsv"))).set_index("rule")
-    assert (table.loc["x", "jobs"], table.loc["x", "seconds"], table.loc["x", "peak_mb"]) == (2, 6, 30)
-    assert pd.isna(table.loc["y", "peak_mb"])

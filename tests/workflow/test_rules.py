@@ -1,6 +1,7 @@
 """What every rule and script has, read from their source."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,22 @@ import yaml
 ROOT = Path(__file__).parents[2]
 SMK = sorted((ROOT / "rules").glob("*.smk"))
 RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
-RULES = {name: body for file in SMK for name, body in RULE.findall(file.read_text())}
+GENERATED = re.compile(r"^    rule:\n(.*?)(?=^\S|^ {4}\S|\Z)", re.MULTILINE | re.DOTALL)
+TEXT = "".join(file.read_text() for file in SMK)
+# a rule of a loop has the name of its script until there is something to draw
+LOOPS = {re.search(r'"../src/(\w+)\.py"', body)[1]: textwrap.dedent(body) for body in GENERATED.findall(TEXT)}
+LOOPS = {name: textwrap.indent(body, "    ") for name, body in LOOPS.items()}
+TARGETS = {"figures"}  # rules that make nothing themselves
+RULES = {name: body for name, body in RULE.findall(TEXT) if name not in TARGETS} | LOOPS
 ORDER = [
+    "name",
     "input",
     "output",
     "log",
     "benchmark",
     "wildcard_constraints",
     "priority",
+    "group",
     "conda",
     "threads",
     "resources",
@@ -27,15 +36,15 @@ ORDER = [
 
 
 def test_every_rule_is_found() -> None:
-    text = "".join(file.read_text() for file in SMK)
-    assert len(RULES) == len(re.findall(r"^(?:rule|checkpoint) ", text, re.MULTILINE)) > 5
+    assert len(RULES) == len(re.findall(r"^(?:rule|checkpoint) |^ +rule:", TEXT, re.MULTILINE)) - len(TARGETS) > 5
+    assert set(LOOPS) == {"draw_figure", "write_table"}
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_has_all_directives_in_order(name: str) -> None:
     found = re.findall(r"^    (\w+):", RULES[name], re.MULTILINE)
     assert found == [directive for directive in ORDER if directive in found]
-    needed = set(ORDER) - {"input", "wildcard_constraints", "priority"}
+    needed = set(ORDER) - {"input", "wildcard_constraints", "priority", "group"} - ({"name"} - {*found})
     assert needed <= set(found)
     assert re.match(r'    """[A-Z].*\."""\n', RULES[name]), "one line that says what it does"
     assert all(word in RULES[name] for word in ("mem_mb=", "runtime="))
@@ -44,8 +53,9 @@ def test_a_rule_has_all_directives_in_order(name: str) -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_script_log_and_benchmark_have_the_name_of_the_rule(name: str) -> None:
     assert f'"../src/{name}.py"' in RULES[name]
-    assert f'f"{{LOGS}}/{name}/' in RULES[name]
-    assert f'f"{{BENCHMARKS}}/{name}/' in RULES[name]
+    own = re.search(r'^ +f"(\w+_{\w+})"\n', RULES[name], re.MULTILINE)[1] if name in LOOPS else name
+    assert f'f"{{LOGS}}/{own}/' in RULES[name]
+    assert f'f"{{BENCHMARKS}}/{own}/' in RULES[name]
     assert (ROOT / "src" / f"{name}.py").exists()
 
 
@@ -69,7 +79,7 @@ def test_every_script_has_a_rule_and_is_thin() -> None:
 
 
 def test_every_section_of_the_config_reaches_a_rule() -> None:
-    text = "".join(file.read_text() for file in SMK)
+    text = TEXT
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
     whole = re.search(r"params:\n\s+config=CONFIG\.model_dump\(\)", text)
     for section, values in config.items():

@@ -14,6 +14,7 @@ from neuroloom.federated.tables import ARM, POOLED
 from neuroloom.figures.arms import CENTRALISED, RULE, Arm, arm_rows, arms_of, look_of_arm, sites_of
 from neuroloom.figures.drawing import (
     SLOT,
+    SMALL,
     WIDTH,
     WORDS,
     Look,
@@ -217,7 +218,7 @@ def _name_attack(axes: Axes, part: pd.DataFrame) -> None:
     site = TOGETHER if len(part) and (part["kind"] == CENTRALISED).all() else first["site"]
     asked = f"Who is it?\n{site}" if identity else f"In training?\n{ASKED[first['attack']]}, {LEVELS[first['level']]}"
     members, others = (part[name].max() for name in ("n_members", "n_others"))
-    axes.set_title(f"{asked}\nn = {members:.0f}" + ("" if identity else f" and {others:.0f} others"))
+    axes.set_title(f"{asked}\nn = {members:.0f}" + ("" if identity else f" and {others:.0f} others"), fontsize=SMALL)
     axes.set(xlim=(-0.02, 1.1), xticks=[0, 0.5, 1], xlabel=METRICS[first["metric"]])
     axes.set_xticklabels(["0", "0.5", "1"])
     if not identity:

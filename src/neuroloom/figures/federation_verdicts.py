@@ -39,11 +39,10 @@ def gain_verdicts(summary: pd.DataFrame, gains: pd.DataFrame) -> list[Verdict]:
 
 def _gain_verdict(network: str, means: pd.DataFrame, gains: pd.DataFrame) -> Verdict:
     pooled = gains[(gains["site"] == POOLED) & gains["difference"].notna()]
-    federated = pooled[~pooled["kind"].isin(ALONE)].to_dict("records")
-    if not federated:
+    federated = pooled[~pooled["kind"].isin(ALONE)]
+    best = best_gain(gains)
+    if best is None:
         return Verdict("unknown", f"{network}: {_lacking(means)}.")
-    # with hindsight, as the report says
-    best = max(federated, key=lambda row: row["difference"])
     gain, name = Difference.of(best), arm_name(arm_of(best))
     answer = answer_of([gain.mean > 0], [gain])
     words = {"yes": "beats", "open": "is ahead of", "no": "does not beat"}[answer]
@@ -55,6 +54,12 @@ def _gain_verdict(network: str, means: pd.DataFrame, gains: pd.DataFrame) -> Ver
         f"{people} of the test: {gain}. {_ceiling(pooled, gain, name)} {_scores(means, best)}"
     )
     return Verdict(answer, text + _at_sites(gains, best))
+
+
+def best_gain(gains: pd.DataFrame) -> Mapping[Any, Any] | None:
+    """Row of the federated arm that gains most over all sites alone, with hindsight; None where no gain is known."""
+    known = gains[(gains["site"] == POOLED) & gains["difference"].notna() & ~gains["kind"].isin(ALONE)]
+    return max(known.to_dict("records"), key=lambda row: float(row["difference"])) if len(known) else None
 
 
 def _lacking(means: pd.DataFrame) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from neuroloom.figures.stamp import metadata, stamp
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = Path(__file__).parents[3] / "resources" / "figure.mplstyle"
+PRINTED = 200  # pixels in an inch of what is no line in a PDF or SVG, such as surfaces of the brain
 BEFORE, AFTER, BAD = "#999999", "#0072B2", "#D55E00"
 
 
@@ -25,10 +28,26 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: Path | str) -> None:
-    """Write a figure without dates, so that equal figures are equal files."""
+def save_figure(figure: Figure, *paths: Path | str, tables: Iterable[Path | str] = ()) -> None:
+    """Write a figure without dates, so that equal figures are equal files, with the digests of its tables inside.
+
+    Parameters
+    ----------
+    figure : Figure
+    *paths : Path or str
+        PNG, PDF or SVG, by their ending.
+    tables : iterable of Path or str
+        Files that it was drawn from; their sha256 stand in the metadata of each file (`stamp.read_stamp`).
+    """
+    note = stamp(tables)
     with figure_style():
-        figure.savefig(path, metadata={"Software": None} if str(path).endswith(".png") else None)
+        if figure.get_layout_engine() is not None:
+            # places are found once, and are the same in all files
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        for path in map(Path, paths):
+            pixels = "figure" if path.suffix == ".png" else PRINTED
+            figure.savefig(path, metadata=metadata(path.suffix, note), dpi=pixels)
 
 
 def plot_notice(title: str, text: str) -> Figure:

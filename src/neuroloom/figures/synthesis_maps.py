@@ -143,6 +143,8 @@ def _draw_surface(axes: Axes, image: Any, folds: Any, *, side: str, view: str, h
         axes=axes,
         figure=axes.figure,
     )
+    for surface in axes.collections:
+        surface.set_rasterized(True)  # 20,000 triangles make 30 MB of SVG
 
 
 def on_surface(vertex_X3: Array, centroid_P3: Array, value_P: Array, *, side: str) -> Array:

@@ -14,6 +14,7 @@ from neuroloom.figures.drawing import (
     band,
     check_columns,
     finish,
+    is_left,
     large_text,
     mark,
     panel_grid,
@@ -171,7 +172,8 @@ def plot_synthesis_nulls(synthesis: pd.DataFrame, synthesis_parcels: pd.DataFram
             people = own["n_participants"].max()
             axes.set_title(f"{model}, {split_name(split)}, n = {people:.0f}", fontsize=SMALL, pad=20)
             axes.set_xlabel("parcels, by their r")
-        panels[0].set_ylabel("r, mean over people")
+        for axes in filter(is_left, panels):
+            axes.set_ylabel("r, mean over people")
         legend = [
             mark("q < 0.05 against all nulls", **GREY, marker="o", ms=5),
             mark("not beyond chance", **GREY, marker="o", ms=5, mfc="white"),

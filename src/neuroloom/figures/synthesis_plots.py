@@ -6,7 +6,7 @@ Tables are those of `synthesis.tables.collect_synthesis`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ import pandas as pd
 from neuroloom.figures.drawing import (
     SHADE,
     SMALL,
+    WIDTH,
     Look,
     Rows,
     check_columns,
@@ -22,7 +23,6 @@ from neuroloom.figures.drawing import (
     is_left,
     large_text,
     mark,
-    panel_grid,
     remark,
 )
 from neuroloom.figures.style import BEFORE, plot_notice
@@ -81,11 +81,12 @@ def plot_synthesis_scores(synthesis_summary: pd.DataFrame) -> Figure:
         return plot_notice("Synthesis", "No model was asked for BOLD.")
     check_columns(synthesis_summary, "synthesis_summary", SUMMARY, rule=RULE)
     table, looks = synthesis_summary, looks_of(synthesis_summary)
-    rows = model_rows(table)
+    places = _rows_of_splits(table)
     with large_text():
-        figure, panels = _panels(table, margin=1.2, row=1.1 + ROOM * rows.height)
+        heights = {split: 1.1 + ROOM * rows.height for split, rows in places.items()}
+        figure, panels = _panels(table, heights, margin=1.2)
         for (split, group), axes in panels.items():
-            part = only(table, split=split, group=group)
+            part, rows = only(table, split=split, group=group), places[split]
             measured = part[part["target"] == MEASURED]
             draw_rows(axes, rows)
             axes.axvline(0, color=BEFORE, lw=0.8, zorder=0)
@@ -102,13 +103,28 @@ def plot_synthesis_scores(synthesis_summary: pd.DataFrame) -> Figure:
         return finish(figure, _score_legend(table), columns=3)
 
 
-def _panels(table: pd.DataFrame, *, margin: float, row: float) -> tuple[Figure, Panels]:
-    """A panel for each split, from above, and each group, visible parcels first."""
-    places = [(split, group) for split in splits_of(table) for group in groups_of(table)]
-    columns = len(groups_of(table))
-    # a split is a row of its own, however few groups there are
-    figure, panels = panel_grid(len(places), margin=margin, row=row, columns=columns, sharex=True)
-    return figure, dict(zip(places, panels, strict=True))
+def _panels(
+    table: pd.DataFrame, heights: Mapping[str, float], *, margin: float, sharey: Literal["all", "row"] = "row"
+) -> tuple[Figure, Panels]:
+    """A panel for each split, from above, as high as its models need, and each group, visible parcels first."""
+    from matplotlib.figure import Figure
+
+    groups = groups_of(table)
+    figure = Figure(figsize=(WIDTH, margin + sum(heights.values())))
+    grid = figure.subplots(
+        *(len(heights), len(groups)),
+        squeeze=False,
+        sharex=True,
+        sharey=sharey,
+        height_ratios=list(heights.values()),
+    )
+    places = [(split, group) for split in heights for group in groups]
+    return figure, dict(zip(places, grid.ravel(), strict=True))
+
+
+def _rows_of_splits(table: pd.DataFrame) -> dict[str, Rows]:
+    """The models that each split was asked of."""
+    return {split: model_rows(only(table, split=split)) for split in splits_of(table)}
 
 
 def _name(axes: Axes, split: str, group: str, measured: pd.DataFrame) -> None:
@@ -122,8 +138,9 @@ def _name(axes: Axes, split: str, group: str, measured: pd.DataFrame) -> None:
 
 
 def _remark_missing(axes: Axes, rows: Rows, part: pd.DataFrame) -> None:
+    """Where a model of the split has nothing in a group."""
     for name in set(rows.slots) - set(part["model"]):
-        remark(axes, "not asked", rows.slots[name])
+        remark(axes, "no value", rows.slots[name])
 
 
 def _draw_score(
@@ -188,12 +205,17 @@ def plot_synthesis_differences(synthesis_differences: pd.DataFrame) -> Figure:
     if synthesis_differences.empty:
         return plot_notice("Differences", "No model stands beside the baseline.")
     check_columns(synthesis_differences, "synthesis_differences", DIFFERENCES, rule=RULE)
-    table, looks, rows = synthesis_differences, looks_of(synthesis_differences), model_rows(synthesis_differences)
+    table, looks, places = (
+        synthesis_differences,
+        looks_of(synthesis_differences),
+        _rows_of_splits(synthesis_differences),
+    )
     other = baseline_of(table, table)
     with large_text():
-        figure, panels = _panels(table, margin=0.9, row=1.2 + PLAIN * rows.height)
+        heights = {split: 1.2 + PLAIN * rows.height for split, rows in places.items()}
+        figure, panels = _panels(table, heights, margin=0.9)
         for (split, group), axes in panels.items():
-            part = only(table, split=split, group=group)
+            part, rows = only(table, split=split, group=group), places[split]
             draw_rows(axes, rows)
             axes.axvline(0, color=BEFORE, lw=1.0, zorder=0)
             for row in part.to_dict("records"):
@@ -249,7 +271,7 @@ def plot_synthesis_calibration(synthesis_summary: pd.DataFrame) -> Figure:
         return plot_notice("Calibration", "No model says how sure it is.")
     looks = looks_of(table)
     with large_text():
-        figure, panels = _panels(known, margin=1.3, row=3.2)
+        figure, panels = _panels(known, dict.fromkeys(splits_of(known), 3.2), margin=1.3, sharey="all")
         for (split, group), axes in panels.items():
             part = only(known, split=split, group=group)
             axes.axhline(0, color=BEFORE, lw=1.0, zorder=0)

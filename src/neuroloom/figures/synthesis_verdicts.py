@@ -94,7 +94,7 @@ def lead_verdict(summary: pd.DataFrame, parcels: pd.DataFrame, differences: pd.D
     if best is None:
         return Verdict("unknown", f"{start}: no model stands beside a baseline with an r.")
     name, gain = str(best["model"]), Difference.of(best)
-    row, nulls = _rows(summary, name, group)
+    row, nulls = rows_of_model(summary, name, group)
     answer = answer_of([gain.mean > 0], [gain])
     words = {"yes": "beats", "open": "is ahead of", "no": "does not beat"}[answer]
     others = [one for one in _of_candidates(summary, differences) if one["model"] != name]
@@ -125,7 +125,7 @@ def _without_interval(gain: Difference) -> str:
     return ", too few for an interval" if pd.isna(gain.low) else ""
 
 
-def _rows(summary: pd.DataFrame, model: str, group: str) -> tuple[Row, dict[str, Row]]:
+def rows_of_model(summary: pd.DataFrame, model: str, group: str) -> tuple[Row, dict[str, Row]]:
     """Row of a model in a group, and those of its nulls that have an r."""
     rows = {str(row["target"]): row for row in only(summary, model=model, group=group).to_dict("records")}
     return rows[MEASURED], {name: rows[name] for name in NULLS if name in rows and pd.notna(rows[name]["r"])}
@@ -176,7 +176,7 @@ def ceiling_verdicts(summary: pd.DataFrame, model: str, split: str) -> list[Verd
     model, split : str
     """
     group = main_group(summary)
-    row, _ = _rows(summary, model, group)
+    row, _ = rows_of_model(summary, model, group)
     share = float(row["of_ceiling"])
     if not math.isfinite(share):
         return []
@@ -197,7 +197,7 @@ def chance_verdict(summary: pd.DataFrame, parcels: pd.DataFrame, model: str, gro
         Rows of one split.
     model, group, split : str
     """
-    row, nulls = _rows(summary, model, group)
+    row, nulls = rows_of_model(summary, model, group)
     rows = only(parcels, model=model, target=MEASURED)
     start = f"{_start(split)}: {model} {WHERE[group]}"
     if group == POOLED:

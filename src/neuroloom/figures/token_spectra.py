@@ -98,7 +98,7 @@ def _draw_others(axes: Axes, curves: list[pd.DataFrame]) -> None:
     gap = np.array([np.nan])
     x = np.concatenate([np.concatenate([one["frequency"], gap]) for one in curves])
     y = np.concatenate([np.concatenate([one["power_db"], gap]) for one in curves])
-    axes.plot(x, y, color=FAINT, lw=0.5, label="others", rasterized=True)
+    axes.plot(x, y, color=FAINT, lw=0.5, label="others")
 
 
 def plot_token_examples(token_examples: pd.DataFrame, token_example_spectra: pd.DataFrame) -> Figure:
