@@ -150,6 +150,31 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def interval_of_mean(
+    score_F: Array, low_F: Array, high_F: Array, n_participants_F: Array, *, level: float = 0.95
+) -> tuple[float, float]:
+    """Limits of the mean score of folds that test other people each, (F,).
+
+    Each fold's limits are t x standard error of its own people. Errors of different people add up as squares, and so
+    do their degrees of freedom (Welch 1947, Biometrika 34:28): three folds of two people know more than one of them.
+    NaN where a fold has no limits, because one person alone was tested.
+    """
+    from scipy.stats import t
+
+    if len(score_F) == 1:
+        return float(low_F[0]), float(high_F[0])
+    free_F = np.maximum(n_participants_F - 1.0, 1.0)
+    mean, limits = float(score_F.mean()), []
+    for side_F in (low_F, high_F):
+        error_F = (side_F - score_F) / t.ppf((1 + level) / 2, free_F)
+        variance_F = error_F**2
+        total = float(variance_F.sum())
+        free = total**2 / float((variance_F**2 / free_F).sum()) if total else 1.0
+        sign = float(np.sign(error_F.sum()))
+        limits.append(mean + sign * float(t.ppf((1 + level) / 2, free)) * np.sqrt(total) / len(score_F))
+    return limits[0], limits[1]
+
+
 def draw_participants(n_participants: int, *, n: int, rng: np.random.Generator) -> Array:
     """How often each participant is drawn in each of `n` resamples, (n, participants)."""
     return rng.multinomial(n_participants, np.full(n_participants, 1 / n_participants), size=n).astype(float)

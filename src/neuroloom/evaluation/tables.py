@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuroloom.evaluation.statistics import fdr, variance_components
+from neuroloom.evaluation.statistics import fdr, interval_of_mean, variance_components
 from neuroloom.tables import concat_tables
 
 KEYS = ["task", "model", "regime", "share"]  # of one reader in one task
@@ -19,7 +19,7 @@ LOWER_IS_BETTER = ("mean_absolute_error",)
 BASELINE, SCRATCH = "baseline", "scratch"  # regimes that are no pretrained model
 REFERENCE = "band_power_lda"  # the baseline that frozen features have to beat
 LEVEL = 0.05  # of false discoveries
-MEANS = ["score", "ci_low", "ci_high", "chance", "chance_high", "corrected"]
+MEANS = ["score", "chance", "chance_high", "corrected"]
 LARGEST = ["n_classes", "n_parameters", "n_trainable", "n_fits", "n_epochs", "q"]
 DIFFERENCES = ["task", "share", "metric", "model", "regime", "other", "difference", "ci_low", "ci_high"]
 VARIANCES = [*KEYS, "metric", "source", "variance", "part", "levels"]
@@ -89,13 +89,13 @@ def summary_table(scores: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     summary : DataFrame
-        task, model, regime, share, metric; means of score, chance, chance_high and of the limits of the interval over
-        participants (which the interval of the mean over seeds does not exceed); `corrected`, (score - chance) /
-        (1 - chance); the largest q; `n_runs` with a score and `n_failed` without one; participants and windows of all
-        folds; budgets; `note`, which says why runs failed.
+        task, model, regime, share, metric; means of score, chance and chance_high; `corrected`, (score - chance) /
+        (1 - chance); ci_low and ci_high, the interval over participants (`with_limits`); the largest q; `n_runs` with
+        a score and `n_failed` without one; participants and windows of all folds; budgets; `note`, which says why runs
+        failed.
     """
     if scores.empty:
-        return pd.DataFrame(columns=[*KEYS, "metric", *MEANS])
+        return pd.DataFrame(columns=[*KEYS, "metric", *MEANS, "ci_low", "ci_high"])
     known = scores.assign(
         corrected=(scores["score"] - scores["chance"]) / (1 - scores["chance"]),
         failed=scores["score"].isna(),
@@ -111,7 +111,24 @@ def summary_table(scores: pd.DataFrame) -> pd.DataFrame:
         seen=("seen", "any"),
         split=("split", "max"),  # a fold that could not be asked does not know it
     )
-    return table.join(_of_folds(known)).reset_index()
+    return with_limits(table.join(_of_folds(known)), known).reset_index()
+
+
+def with_limits(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Means of runs with the interval of each: seeds test the same people, so that only folds make it narrower.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row for each group of runs; its index names the columns of a group.
+    runs : DataFrame
+        score, ci_low, ci_high, n_participants, fold and the columns of the index.
+    """
+    keys, values = list(table.index.names), ["score", "ci_low", "ci_high", "n_participants"]
+    folds = runs.dropna(subset=["score"]).groupby([*keys, "fold"])[values].mean()
+    found = {key: interval_of_mean(*part[values].to_numpy(float).T) for key, part in folds.groupby(keys)}
+    limits = [found.get(key, (np.nan, np.nan)) for key in table.index]
+    return table.assign(ci_low=[low for low, _ in limits], ci_high=[high for _, high in limits])
 
 
 def best_rows(summary: pd.DataFrame, *, baselines: bool) -> pd.DataFrame:

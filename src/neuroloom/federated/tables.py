@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuroloom.evaluation.tables import paired_difference, with_q
+from neuroloom.evaluation.tables import paired_difference, with_limits, with_q
 from neuroloom.tables import concat_tables
 
 KINDS = ("scores", "subjects", "rounds", "attacks")  # files of a job
 ARM = ["strategy", "kind", "network"]
-MEANS = ["score", "ci_low", "ci_high", "chance", "chance_high"]
+MEANS = ["score", "chance", "chance_high"]
 POOLED = "all"
 USED = "used"
 COSTS = ["n_shared_bytes", "round_seconds", "train_seconds", "overhead", "epsilon", "n_used", "n_lost"]
@@ -50,9 +50,9 @@ def collect_federation(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
 
 
 def summary_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean over folds and seeds of each arm at each site: scores, chance, limits, the largest q, and who was tested."""
+    """Mean over folds and seeds of each arm at each site: scores with limits, chance, the largest q, who was tested."""
     if scores.empty:
-        return pd.DataFrame(columns=[*ARM, "site", "metric", *MEANS])
+        return pd.DataFrame(columns=[*ARM, "site", "metric", *MEANS, "ci_low", "ci_high"])
     known = scores.assign(failed=scores["score"].isna(), reason=scores["note"].where(scores["score"].isna(), ""))
     grouped = known.groupby([*ARM, "site", "metric"], sort=False)
     table = grouped.agg(
@@ -65,7 +65,8 @@ def summary_table(scores: pd.DataFrame) -> pd.DataFrame:
         seen=("seen", "any"),
     )
     folds = known.groupby([*ARM, "site", "metric", "fold"])[["n_participants", "n_windows"]].max()
-    return table.join(folds.groupby([*ARM, "site", "metric"]).sum()).reset_index()
+    counts = folds.groupby([*ARM, "site", "metric"]).sum()
+    return with_limits(table.join(counts), known).reset_index()
 
 
 def gains_table(subjects: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-PLOTS = "neuroloom.figures"
 FORMATS = ("png", "pdf", "svg")
 SECTIONS = {  # in the order of the stages; names of figures begin with one
     "study": "Study",
@@ -55,7 +54,7 @@ class Drawing:
     @property
     def module(self) -> str:
         """Where the function is."""
-        return f"{PLOTS}.{self.plot.partition('.')[0]}"
+        return f"neuroloom.figures.{self.plot.partition('.')[0]}"
 
     def needs(self, tables: Collection[str]) -> list[str]:
         """Names of what it reads in a study that has these tables."""
@@ -69,7 +68,8 @@ class Drawing:
         KeyError
             A table is missing.
         """
-        plot: Any = getattr(import_module(self.module), self.plot.partition(".")[2])
+        module, _, name = self.plot.partition(".")
+        plot: Any = getattr(import_module(f"neuroloom.figures.{module}"), name)
         figure: Figure = plot(
             *(tables[name] for name in self.tables), **{name: tables[name] for name in self.also if name in tables}
         )

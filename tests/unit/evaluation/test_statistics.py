@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from neuroloom.evaluation.statistics import (
     bootstrap_ci,
@@ -12,6 +13,7 @@ from neuroloom.evaluation.statistics import (
     class_scores,
     exchangeable,
     fdr,
+    interval_of_mean,
     permutation_p,
     permute_labels,
     score_intervals,
@@ -115,3 +117,24 @@ def test_a_source_that_cannot_be_told_apart_is_nan(rng: np.random.Generator) -> 
     assert np.isnan(table.loc["subject", "variance"])  # each row is another subject, so that subject is the rest
     assert np.isfinite(table.loc["split", "variance"])
     assert table["levels"].tolist() == [1, 4, 20, 20]
+
+
+def test_the_interval_of_folds_knows_what_all_of_their_people_know(rng: np.random.Generator) -> None:
+    """Three folds of eight people, as wide as 24 people in one; Monte Carlo over studies."""
+    covered, widths = [], []
+    for _ in range(3000):
+        people_FN = rng.standard_normal((3, 8))
+        mean_F, error_F = people_FN.mean(axis=1), people_FN.std(axis=1, ddof=1) / np.sqrt(8)
+        half_F = t.ppf(0.975, 7) * error_F
+        low, high = interval_of_mean(mean_F, mean_F - half_F, mean_F + half_F, np.full(3, 8.0))
+        covered.append(low <= 0 <= high)
+        widths.append(high - low)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+    assert np.mean(widths) == pytest.approx(2 * t.ppf(0.975, 21) / np.sqrt(24), rel=0.05)
+
+
+def test_the_interval_of_one_fold_is_its_own_and_of_a_fold_without_one_is_none() -> None:
+    one = [np.array([value]) for value in (0.6, 0.4, 0.7, 5.0)]
+    assert interval_of_mean(*one) == (0.4, 0.7)
+    low_F, high_F = np.array([0.4, np.nan]), np.array([0.7, np.nan])
+    assert np.isnan(interval_of_mean(np.array([0.6, 0.5]), low_F, high_F, np.array([5.0, 1.0]))).all()

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from neuroloom.evaluation.statistics import fdr, variance_components
+from neuroloom.evaluation.statistics import fdr, interval_of_mean, variance_components
 from neuroloom.evaluation.tables import (
     collect_evaluation,
     differences_table,
@@ -92,7 +92,10 @@ def test_the_summary_is_the_mean_over_folds_and_seeds(rng: np.random.Generator) 
     row = reader(summary, **facts)
     assert len(summary) == 4 * 2 * 2
     assert row["score"] == pytest.approx(runs["score"].mean())
-    assert row["ci_high"] == pytest.approx(runs["ci_high"].mean())
+    folds = runs.groupby("fold")[["score", "ci_low", "ci_high", "n_participants"]].mean()
+    limits = interval_of_mean(*folds.to_numpy(float).T)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(limits), "seeds do not make it narrower, folds do"
+    assert limits[1] - limits[0] < (runs["ci_high"] - runs["ci_low"]).mean()
     assert row["corrected"] == pytest.approx(2 * (runs["score"].mean() - 0.5))
     assert row["q"] == runs["q"].max()
     assert (row["n_runs"], row["n_failed"], row["note"]) == (6, 0, "")
