@@ -11,7 +11,7 @@ from neuroloom.bold.parcels import check_atlas
 from neuroloom.cluster import growing, keep_slurm_jobs
 from neuroloom.config import MODALITIES, ConfigError, parse_config
 from neuroloom.evaluation.splits import device_of, split_subjects
-from neuroloom.provenance import source_digest
+from neuroloom.provenance import resource_digest, source_digest
 from neuroloom.study.rows import source_of, study_rows
 from neuroloom.study.site_files import SITE_FILES, empty_rooms_of, head_files_of
 

@@ -3,6 +3,7 @@
 from neuroloom.figures.gallery import FORMATS, SECTIONS, drawn_from, label
 from neuroloom.figures.listings import listed_from
 
+STYLE = resource_digest("figure.mplstyle")
 DRAWN, WRITTEN = [], []  # figures as PNG, and tables as LaTeX
 
 
@@ -41,7 +42,7 @@ for figure, drawing in drawn_from(TABLES).items():
             runtime=growing(10),
         params:
             figure=figure,
-            source=source_digest(drawing.module, "neuroloom.figures.style"),
+            source=[source_digest(drawing.module, "neuroloom.figures.style"), STYLE],
         message:
             f"draw {figure}"
         script:

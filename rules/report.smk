@@ -45,7 +45,7 @@ rule render_report:
         runtime=growing(20),
     params:
         config=CONFIG.model_dump(),
-        source=source_digest("neuroloom.figures.report"),
+        source=[source_digest("neuroloom.figures.report"), resource_digest("report")],
     message:
         "render the report"
     script:

@@ -76,6 +76,12 @@ def source_digest(*modules: str) -> str:
     return config_digest(digests)
 
 
+def resource_digest(name: str) -> str:
+    """Digest of a file or a folder of `resources/`: a page or a style that is edited makes its rule run again."""
+    place = Path(__file__).parents[2] / "resources" / name
+    return file_digest(*(sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]))
+
+
 def child_rng(seed: int, entity: str) -> np.random.Generator:
     """Random generator of one entity (a recording, a site): depends on the seed and the name alone."""
     name = int.from_bytes(hashlib.sha256(entity.encode()).digest()[:16], "big")

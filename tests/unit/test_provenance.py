@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from neuroloom import provenance
 from neuroloom.provenance import child_rng, config_digest, file_digest, source_digest
 
 
@@ -65,3 +66,15 @@ def test_source_digest_ignores_comments_and_layout(package: Path) -> None:
 def test_source_digest_of_an_unknown_module_is_an_error() -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such"):
         source_digest("neuroloom.no_such")
+
+
+def test_an_edited_resource_has_another_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "resources/page").mkdir(parents=True)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "src/neuroloom/provenance.py"))
+    (tmp_path / "resources/page/a.css").write_text("a")
+    (tmp_path / "resources/style").write_text("b")
+    before = [provenance.resource_digest(name) for name in ("page", "style")]
+    (tmp_path / "resources/page/a.css").write_text("c")
+    after = [provenance.resource_digest(name) for name in ("page", "style")]
+    assert before[0] != after[0]
+    assert before[1] == after[1]
