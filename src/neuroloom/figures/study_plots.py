@@ -131,7 +131,8 @@ def _rate(bits: float) -> str:
 
 
 def _model_lines(models: pd.DataFrame) -> list[str]:
-    known = models[models["role"] == "model"].dropna(subset=["parameters"]).drop_duplicates("model")
+    sizes = models.reindex(columns=["model", "role", "parameters", "tokens"])  # none where no model could be trained
+    known = sizes[sizes["role"] == "model"].dropna(subset=["parameters"]).drop_duplicates("model")
     lines = [
         (f"{row['model']}: {count_of(row['parameters'])} weights", f"  {count_of(row['tokens'])} tokens of training")
         for row in known.to_dict("records")

@@ -264,8 +264,8 @@ def test_pairs_are_a_table_and_those_that_cannot_be_used_another(tmp_path: Path)
 
 
 def test_a_model_that_was_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
-    Output = namedtuple("Output", "store manifest parcels")
-    output = Output(*(tmp_path / f"m.{kind}" for kind in ("zarr", "manifest.json", "parcels.parquet")))
+    Output = namedtuple("Output", "store fitted manifest parcels")
+    output = Output(*(tmp_path / f"m.{kind}" for kind in ("zarr", "fitted", "manifest.json", "parcels.parquet")))
     with left_out(output, "sources"):
         raise ConfigError("nobody is left to test")
     (row,) = pair_tables([], [output.manifest])["pair_quarantine"].to_dict("records")
