@@ -186,8 +186,10 @@ def test_a_summary_tells_what_came_out(tmp_path: Path) -> None:
     assert line.split()[-1] == "9"
     assert "balanced accuracy" in line
     assert "nan" not in said
-    narrow = next(line for line in summary(tmp_path, width=90).splitlines() if "0.71" in line)
-    assert narrow.split()[:3] == ["evaluation", "eyes", "open"]
+    narrow = summary(tmp_path, width=80).splitlines()
+    at = next(at for at, line in enumerate(narrow) if "0.71 [0.60, 0.80]" in line)
+    assert narrow[at].split()[:2] == ["evaluation", "open"]
+    assert narrow[at + 1].split()[0] == "eyes", "where it was asked stands below"
     assert "1 recording(s), the first because no positions" in said
     assert "2 min 5 s" in said
     assert f"Report:      {tmp_path / 'report.html'}" in said

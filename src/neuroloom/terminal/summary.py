@@ -43,20 +43,23 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def headline(rows: list[dict[str, Any]], *, width: int = WIDE) -> Any:
     """One line for each question: where it was asked, answer, best score with its interval, null, baseline, people.
 
-    Below `WIDE` columns the section stands for the question, and the score goes without its unit.
+    Below `WIDE` columns the section stands for the question, with the place below it, and the score goes without its
+    unit.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "in", "answer", "by", "score [95 % CI]", "null", "baseline", "n"):
+    first = ("", "in") if width >= WIDE else ("",)
+    for name in (*first, "answer", "by", "score [95 % CI]", "null", "baseline", "n"):
         numeric = name in ("null", "baseline", "n")
         whole = numeric or name == "answer" or (name.startswith("score") and width < WIDE)
         table.add_column(name, justify="right" if numeric else "left", no_wrap=whole)
     for row in rows:
         answer = Text(str(row["answer"]), style=WORDS.get(str(row["answer"]), ""))
-        asked = (row["question"] if width >= WIDE else row["section"], row["where"])
+        wide, narrow = (row["question"], row["where"]), (f"{row['section']}\n{_word(row['where'])}",)
+        asked = wide if width >= WIDE else narrow
         table.add_row(*(Text(_word(word)) for word in asked), answer, *_cells(row, measured=width >= WIDE))
     return table
 
