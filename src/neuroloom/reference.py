@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from neuroloom.config import Config
 from neuroloom.specs import SPECS, ArtifactSpec
@@ -208,23 +208,13 @@ def cli_page() -> str:
     from neuroloom.cli import app
 
     group: Any = get_command(app)
-    return "\n".join(
-        _command(command, helps_of(info.callback))
-        for command, info in zip(group.commands.values(), app.registered_commands, strict=True)
-    )
+    return "\n".join(_command(command) for command in group.commands.values())
 
 
-def helps_of(callback: Any) -> dict[str, str]:
-    """Help of each parameter of a command, from its annotations: click 8.5 drops that of typer's arguments."""
-    hints = get_type_hints(callback, include_extras=True)
-    return {name: hint.__metadata__[0].help or "" for name, hint in hints.items() if hasattr(hint, "__metadata__")}
-
-
-def _command(command: click.Command, helps: Mapping[str, str]) -> str:
+def _command(command: click.Command) -> str:
     told, example = _example(command.help or "")
-    rows = [
-        (f"`{_spelled(param)}`", helps.get(param.name or "", ""), _param_default(param)) for param in command.params
-    ]
+    params: list[Any] = list(command.params)
+    rows = [(f"`{_spelled(param)}`", param.help or "", _param_default(param)) for param in params]
     block = f"```bash\n{example}\n```\n" if example else ""
     return f"### neuroloom {command.name}\n\n{told}\n\n{block}\n" + markdown_table(("", "what it is", "default"), rows)
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 from tests.datasets import add_bold, make_bids, write_edf
 from typer.testing import CliRunner, Result
 
 from neuroloom.cli import app
-from neuroloom.cli.app import CLONE, _laid_over
+from neuroloom.cli.app import CLONE
 from neuroloom.config import Config, parse_config
 from neuroloom.study.proposal import Machine, propose
 from neuroloom.study.rows import study_rows
@@ -22,7 +23,8 @@ def run(*arguments: object) -> Result:
 
 def overlaid(config: Path) -> Config:
     default = yaml.safe_load((CLONE / "config/config.yaml").read_text())
-    return parse_config(_laid_over(default, yaml.safe_load(config.read_text())))
+    update_config(default, yaml.safe_load(config.read_text()))
+    return parse_config(default)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import typer
 from click import Command, Context, HelpFormatter
@@ -36,12 +36,16 @@ class Ordered(TyperGroup):
         return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
+def helps_of(callback: Any) -> dict[str, str]:
+    """Help of each parameter of a command, from its annotations."""
+    hints = get_type_hints(callback, include_extras=True)
+    return {name: hint.__metadata__[0].help or "" for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+
+
 class Told(TyperCommand):
     """A command with help for its arguments, which typer 0.20 and click 8.5 lose between them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        from neuroloom.reference import helps_of
-
         super().__init__(*args, **kwargs)
         helps = helps_of(inspect.unwrap(self.callback)) if self.callback else {}
         for param in self.params:
@@ -102,6 +106,7 @@ def merged(config: Path) -> dict:
         If it is no YAML mapping.
     """
     import yaml
+    from snakemake.utils import update_config
 
     from neuroloom.schema import ConfigError
 
@@ -115,13 +120,8 @@ def merged(config: Path) -> dict:
         raise ConfigError(f"{config}: no YAML ({error}); mend it") from None
     if not isinstance(own, dict):
         raise ConfigError(f"{config}: holds a {type(own).__name__}, not `key: value` lines; mend it")
-    return _laid_over(values, own)
-
-
-def _laid_over(below: dict, above: dict) -> dict:
-    both = {name: _laid_over(below[name], value) for name, value in above.items()
-            if isinstance(value, dict) and isinstance(below.get(name), dict)}  # fmt: skip
-    return {**below, **above, **both}
+    update_config(values, own)
+    return values
 
 
 def results_of(config: Path) -> Path:

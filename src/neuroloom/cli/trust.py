@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from neuroloom.cli.app import command
+from neuroloom.cli.app import command, failing_plainly
 
 
 @command()
@@ -55,18 +55,14 @@ def lineage(
     """
     from neuroloom.journal import find_study, read_journal
     from neuroloom.lineage import find_outputs, render, to_dict, trace
-    from neuroloom.manifest import ArtifactError
 
     folder = study or find_study(path)
     if folder is None:
         raise typer.BadParameter(f"{path}: not in the results of a study that has records; name it with --study")
-    try:
+    with failing_plainly():
         journal = read_journal(folder)
         roots = find_outputs(journal, path)
         chain = trace(journal, roots)
-    except (ArtifactError, OSError) as error:
-        typer.echo(f"FAILED       {error}", err=True)
-        sys.exit(1)
     if not roots:
         raise typer.BadParameter(f"{path}: no record of {folder} knows it; name a file or folder of its results")
     for line in [json.dumps(to_dict(chain), indent=1)] if as_json else render(chain):

@@ -230,6 +230,16 @@ def hollow(look: Look, size: float) -> dict[str, Any]:
     return {**look, "mfc": "none", "ms": size, "mew": 1.3, "ls": ""}
 
 
+def span_of(seconds: float) -> str:
+    """Seconds in words: 48 min, 1.3 h."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+
+
+def score_of(value: float) -> str:
+    """Two digits, without a sign before nothing."""
+    return f"{value:.2f}".replace("-0.00", "0.00")
+
+
 def count_of(number: float) -> str:
     """A large number in words of three digits: 431 k, 1.2 M."""
     if not np.isfinite(number):

@@ -13,7 +13,7 @@ from neuroloom.federated.tables import POOLED
 from neuroloom.figures.arms import LOCAL, arm_name, arm_of, arms_of, main_scores
 from neuroloom.figures.cleaning_plots import cleaning_reasons
 from neuroloom.figures.federation_verdicts import best_gain, gain_verdicts
-from neuroloom.figures.model_plots import NULLS, curve_of, last_losses, nulls_of, validated
+from neuroloom.figures.model_plots import NULLS, curve_of, last_losses, nulls_at_end
 from neuroloom.figures.readers import MEASURES, full_name
 from neuroloom.figures.report_evaluation import best_verdicts
 from neuroloom.figures.report_models import pretraining_verdicts
@@ -151,8 +151,7 @@ def _models(tables: Tables) -> Iterator[Finding]:
     curves, models = tables["pretraining"], tables["models"]
     cards = last_losses(curves, models[models["role"] == "model"]).to_dict("records")
     for card, verdict in zip(cards, pretraining_verdicts(curves, models), strict=True):
-        curve = curve_of(curves, card)
-        nulls = {name: float(validated(curve, name)[name].iloc[-1]) for name in nulls_of(curve)}
+        nulls = nulls_at_end(curve_of(curves, card))
         lowest = min(nulls, key=lambda name: nulls[name], default="")
         yield Finding(
             section="models",

@@ -257,6 +257,11 @@ def curve_of(pretraining: pd.DataFrame, card: Mapping[Any, Any]) -> pd.DataFrame
     return pretraining[(pretraining["model"] == card["model"]) & (pretraining["fold"] == card["fold"])]
 
 
+def nulls_at_end(curve: pd.DataFrame) -> dict[str, float]:
+    """The nulls of a model, as they were when it was validated last."""
+    return {name: float(validated(curve, name)[name].iloc[-1]) for name in nulls_of(curve)}
+
+
 def last_losses(pretraining: pd.DataFrame, cards: pd.DataFrame) -> pd.DataFrame:
     """Cards with `last`, the last validated loss of each model and fold; NaN where there is none."""
     lasts = []

@@ -26,7 +26,6 @@ from neuroloom.provenance import config_digest, git_commit, versions
 TEMPLATES = Path(__file__).parents[3] / "resources" / "report"
 RUNTIME_COLUMNS = {
     "rule": "rule",
-    "stage": "stage",
     "jobs": "jobs",
     "seconds": "by the clock (s)",
     "median_seconds": "median job (s)",

@@ -15,7 +15,7 @@ from neuroloom.figures.model_plots import (
     family,
     last_losses,
     loss_of,
-    nulls_of,
+    nulls_at_end,
     reason_of,
     validated,
 )
@@ -55,13 +55,10 @@ def _with_losses(curves: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     """Cards with the last validation loss and the lowest null."""
     if models.empty:
         return models
-    lows = [min(_nulls(curve_of(curves, card)).values(), default=float("nan")) for card in models.to_dict("records")]
+    lows = [
+        min(nulls_at_end(curve_of(curves, card)).values(), default=float("nan")) for card in models.to_dict("records")
+    ]
     return last_losses(curves, models).assign(null=lows)
-
-
-def _nulls(curve: pd.DataFrame) -> dict[str, float]:
-    """The nulls of a model, as they were when it was validated last."""
-    return {name: float(validated(curve, name)[name].iloc[-1]) for name in nulls_of(curve)}
 
 
 def pretraining_verdicts(curves: pd.DataFrame, models: pd.DataFrame) -> list[Verdict]:
@@ -90,7 +87,7 @@ def pretraining_verdicts(curves: pd.DataFrame, models: pd.DataFrame) -> list[Ver
 
 
 def _learned(name: str, curve: pd.DataFrame, last: float) -> Verdict:
-    nulls = _nulls(curve)
+    nulls = nulls_at_end(curve)
     if pd.isna(last) or not nulls:
         return Verdict("unknown", f"{name}: it was not validated beside a null.")
     below = [value > last for value in nulls.values()]

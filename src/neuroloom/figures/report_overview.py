@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from neuroloom.figures.drawing import score_of, span_of
 from neuroloom.figures.report_recordings import LOST
 from neuroloom.figures.report_tables import Table, select, to_table
 
@@ -92,8 +93,7 @@ def places(values: Mapping[str, float]) -> dict[str, float]:
 def _number(value: float, name: str = "") -> str:
     if pd.isna(value):
         return ""
-    text = f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
-    return f"{text.replace('-0.00', '0.00')} {name}".strip()
+    return f"{score_of(value) if abs(value) < 100 else f'{value:,.0f}'} {name}".strip()
 
 
 def findings_table(headline: pd.DataFrame | None) -> Table | None:
@@ -126,5 +126,4 @@ def facts(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
 
 def _hours(usable: pd.DataFrame) -> Iterator[tuple[str, str]]:
     for kind, seconds in usable.groupby("modality")["duration"].sum().items() if len(usable) else ():
-        text = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
-        yield text, f"usable {str(kind).upper()}"
+        yield span_of(seconds), f"usable {str(kind).upper()}"

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neuroloom.figures.drawing import REMARK, TEXT, WIDTH, WORDS, Look, check_columns, count_of, large_text
+from neuroloom.figures.drawing import (
+    REMARK,
+    TEXT,
+    WIDTH,
+    WORDS,
+    Look,
+    check_columns,
+    count_of,
+    large_text,
+    score_of,
+    span_of,
+)
 from neuroloom.figures.style import AFTER
 
 if TYPE_CHECKING:
@@ -109,7 +120,7 @@ def _counts(recordings: pd.DataFrame, quarantine: pd.DataFrame, tables: Tables) 
     hours = usable.groupby("modality")["duration"].sum()
     counts = [f"{str(kind).upper()}: {count} recordings" for kind, count in kinds.items()]
     yield "recordings", [f"{people} people at {sites} sites", *counts]
-    usable_words = [f"{str(kind).upper()}: {_span(seconds)} usable" for kind, seconds in hours.items()]
+    usable_words = [f"{str(kind).upper()}: {span_of(seconds)} usable" for kind, seconds in hours.items()]
     yield "cleaning", [*usable_words, f"{len(quarantine)} quarantined"]
     if len(tokenizers := tables.get("tokenizers", pd.DataFrame())):
         rates = tokenizers.groupby("tokenizer")["bits_per_second"].median()
@@ -145,10 +156,6 @@ def _most(summary: pd.DataFrame) -> str:
     return f"{most:.0f}" if pd.notna(most) else "0"
 
 
-def _span(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
-
-
 def _findings(headline: pd.DataFrame, section: str) -> list[str]:
     """Scores of a stage with their intervals, and their nulls: two lines each."""
     rows = headline[(headline["section"] == section) & headline["score"].notna()][:MOST]
@@ -165,14 +172,9 @@ def _about(row: Mapping[Any, Any]) -> str:
 
 def _score(row: Mapping[Any, Any]) -> str:
     known = np.isfinite([row["ci_low"], row["ci_high"]]).all()
-    interval = f" [{_number(row['ci_low'])}, {_number(row['ci_high'])}]" if known else ""
-    null = f", null {_number(row['null'])}" if pd.notna(row["null"]) else ""
-    return f"  {MEASURES.get(row['measure'], row['measure'])} {_number(row['score'])}{interval}{null}"
-
-
-def _number(value: float) -> str:
-    """Without a sign before nothing."""
-    return f"{value:.2f}".replace("-0.00", "0.00")
+    interval = f" [{score_of(row['ci_low'])}, {score_of(row['ci_high'])}]" if known else ""
+    null = f", null {score_of(row['null'])}" if pd.notna(row["null"]) else ""
+    return f"  {MEASURES.get(row['measure'], row['measure'])} {score_of(row['score'])}{interval}{null}"
 
 
 def _draw_box(axes: Axes, box: Box, title: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from neuroloom.figures.drawing import score_of
 from neuroloom.figures.synthesis_models import (
     CONTROL,
     LEVEL,
@@ -133,19 +134,14 @@ def rows_of_model(summary: pd.DataFrame, model: str, group: str) -> tuple[Row, d
 
 def _score(row: Row) -> str:
     if pd.isna(row["ci_low"]):
-        return _number(row["r"])
-    return f"{_number(row['r'])} (95 % {_number(row['ci_low'])} to {_number(row['ci_high'])})"
-
-
-def _number(value: float) -> str:
-    """Two digits, without a sign before nothing."""
-    return f"{value:.2f}".replace("-0.00", "0.00")
+        return score_of(row["r"])
+    return f"{score_of(row['r'])} (95 % {score_of(row['ci_low'])} to {score_of(row['ci_high'])})"
 
 
 def _nulls(nulls: Mapping[str, Row]) -> str:
     if not nulls:
         return "no null could be drawn"
-    return "its nulls reach " + listed([f"{_number(row['r'])} ({name})" for name, row in nulls.items()])
+    return "its nulls reach " + listed([f"{score_of(row['r'])} ({name})" for name, row in nulls.items()])
 
 
 def _above(row: Row, nulls: Mapping[str, Row]) -> bool:
@@ -250,7 +246,7 @@ def connectivity_notes(summary: pd.DataFrame, differences: pd.DataFrame) -> list
 
 def _agreement(found: pd.Series, name: str) -> str:
     own, other = (float(found.get(target, float("nan"))) for target in (MEASURED, OTHER))
-    return f"{name} {_number(own)} and {_number(other)}"
+    return f"{name} {score_of(own)} and {score_of(other)}"
 
 
 def people_notes(summary: pd.DataFrame) -> list[str]:
