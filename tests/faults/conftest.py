@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from snakemake.utils import update_config
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path("results/tiny")
@@ -62,15 +62,9 @@ def doctor(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def lay(base: Mapping, over: Mapping) -> dict:
-    """An overlay on a config, as Snakemake lays it."""
-    both = {key: lay(base[key], over[key]) for key in over if isinstance(over[key], Mapping) and base.get(key)}
-    return {**base, **over, **both}
-
-
 def write_config(folder: Path) -> None:
-    default, tiny = (yaml.safe_load(path.read_text()) for path in (ROOT / "config/config.yaml", FOLDER / "tiny.yaml"))
-    config = lay(default, tiny)
+    config, tiny = (yaml.safe_load(path.read_text()) for path in (ROOT / "config/config.yaml", FOLDER / "tiny.yaml"))
+    update_config(config, tiny)
     north = config["simulate"]["sites"]["north"]
     config["simulate"]["sites"] = {"north": {**north, "n_subjects": 3}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
