@@ -230,6 +230,12 @@ def hollow(look: Look, size: float) -> dict[str, Any]:
     return {**look, "mfc": "none", "ms": size, "mew": 1.3, "ls": ""}
 
 
+def n_of(counts: pd.Series) -> str:
+    """How many a score is a mean over, with the range where rows differ: `n = 3-4`."""
+    low, high = counts.min(), counts.max()
+    return f"n = {low:.0f}" + (f"-{high:.0f}" if high > low else "")
+
+
 def span_of(seconds: float) -> str:
     """Seconds in words: 48 min, 1.3 h."""
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"

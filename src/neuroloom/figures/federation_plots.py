@@ -54,7 +54,7 @@ RUNS = (*ARM, "site", "metric", "score")
 MEANS = ("score", "ci_low", "ci_high", "chance", "chance_high", "q", "n_runs", "n_failed")
 SUMMARY = (*ARM, "site", "metric", *MEANS, "reason", "seen", "n_participants", "n_windows")
 GAINS = (*ARM, "site", "metric", "difference", "ci_low", "ci_high", "n_participants")
-ROUNDS = (*ARM, "fold", "seed", "site", "round", "status", "validation")
+ROUNDS = (*ARM, "fold", "seed", "site", "round", "status", "n_windows", "validation")
 
 
 def plot_federation_scores(federation: pd.DataFrame, federation_summary: pd.DataFrame) -> Figure:
@@ -208,8 +208,8 @@ def plot_federation_rounds(federation_rounds: pd.DataFrame, federation: pd.DataF
     Parameters
     ----------
     federation_rounds : DataFrame
-        Rows (strategy, kind, network, fold, seed, site, round); status, validation (with the weights that the round
-        begins with).
+        Rows (strategy, kind, network, fold, seed, site, round); status, n_windows (to train), validation (with the
+        weights that the round begins with).
     federation : DataFrame
         n_classes, for chance.
 
@@ -243,7 +243,7 @@ def plot_federation_rounds(federation_rounds: pd.DataFrame, federation: pd.DataF
                 part = table[(table["network"] == network) & table["site"].isin([site, *_together(table)])]
                 _draw_arms(axes, part, looks)
                 axes.axhline(1 / max(federation["n_classes"].max(), 1), color="black", ls=":", lw=1.2, zorder=1)
-                axes.set_title(f"{network}: {site}")
+                axes.set_title(f"{network}: {site}\n{_count(part[part['site'] == site])}")
             for axes in own[len(sites) :]:
                 axes.remove()
             for axes in own[len(sites) - columns : len(sites)]:
@@ -252,6 +252,12 @@ def plot_federation_rounds(federation_rounds: pd.DataFrame, federation: pd.DataF
         for axes in filter(is_left, figure.axes):
             axes.set_ylabel("balanced accuracy,\nvalidation")
         return finish(figure, _round_legend(looks, lost=not table["status"].isin(KEPT).all()), columns=4)
+
+
+def _count(rounds: pd.DataFrame) -> str:
+    """What each point is a mean over, and how much it was trained on."""
+    n_runs = len(rounds[["fold", "seed"]].drop_duplicates())
+    return f"{n_runs} {'run' if n_runs == 1 else 'runs'}, {rounds['n_windows'].max():.0f} windows to train"
 
 
 def _together(table: pd.DataFrame) -> list[str]:

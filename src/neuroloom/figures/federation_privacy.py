@@ -1,4 +1,4 @@
-"""What privacy costs a federation: epsilon over the rounds, and scores of arms with and without it."""
+"""What privacy costs a federation: epsilon in the ledgers of the sites, and scores of arms with and without it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NO_RUNS = np.full(1, np.nan)  # means alone
 
 
 def plot_federation_privacy(federation_rounds: pd.DataFrame, federation_summary: pd.DataFrame) -> Figure:
-    """Epsilon that the ledgers of the sites came to round by round, and what it costs in score.
+    """Epsilon that the ledgers of the sites came to, and what it costs in score.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def plot_federation_privacy(federation_rounds: pd.DataFrame, federation_summary:
     -------
     Figure
         Left, the scores at all sites together of the arms with noise and of the arms of the same networks without.
-        Right, a line for each site and run of an arm with noise. Without any noise, words that say so.
+        Right, a line for each site and arm with noise, which grows by runs. Without any noise, words that say so.
 
     Raises
     ------
@@ -86,16 +86,19 @@ def plot_federation_privacy(federation_rounds: pd.DataFrame, federation_summary:
 
 
 def _draw_spent(axes: Axes, spent: pd.DataFrame, private: list[Arm]) -> None:
+    """A run is charged whole before its first step, so that the ledger grows by runs and not by rounds."""
     from matplotlib.ticker import MaxNLocator
 
     looks = lines_of_arms(private)
     for arm in private:
-        for _, one in of_arm(spent, arm).groupby(["site", "fold", "seed"]):
-            line = one.sort_values("round")
-            axes.plot(line["round"], line["epsilon"], **looks[arm], ms=5, lw=1.4, alpha=0.8, label="epsilon")
-    axes.set(xlabel="round", ylabel="epsilon spent by a site")
+        for _, one in of_arm(spent, arm).groupby("site"):
+            total_R = np.sort(one.groupby(["fold", "seed"])["epsilon"].max())
+            runs_R = np.arange(1, len(total_R) + 1)
+            axes.plot(runs_R, total_R, **looks[arm], ms=7, lw=1.4, alpha=0.8, label="epsilon")
+    axes.set(xlabel="runs in the ledger of a site", ylabel="epsilon, all runs together")
     axes.set_ylim(0, 1.12 * spent["epsilon"].max())
-    axes.set_title(f"{spent['site'].nunique()} sites, {spent[['fold', 'seed']].drop_duplicates().shape[0]} runs")
+    axes.margins(x=0.15)
+    axes.set_title(f"n = {spent['site'].nunique()} sites")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 

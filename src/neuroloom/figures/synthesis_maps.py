@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from neuroloom.figures.drawing import SMALL, WIDTH, Look, check_columns, large_text, mark
-from neuroloom.figures.style import plot_notice
+from neuroloom.figures.style import PRINTED, plot_notice
 from neuroloom.figures.synthesis_models import RULE, in_group, is_found, only, shown_models, split_name, splits_of
 from neuroloom.figures.synthesis_parcels import PARCELS
 from neuroloom.records import Array
@@ -17,7 +18,6 @@ from neuroloom.synthesis.ceiling import INVISIBLE
 from neuroloom.synthesis.nulls import MEASURED
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PLACES = (*PARCELS, "x", "y", "z")
@@ -122,14 +122,25 @@ def _draw_surfaces(figure: Figure, own: pd.DataFrame, highest: float, boxes: Seq
     }
     image = SurfaceImage(mesh["inflated"], PolyData(**values))
     for box, (side, view) in zip(boxes, VIEWS, strict=True):
-        axes = figure.add_axes(box, projection="3d")
-        _draw_surface(axes, image, folds, side=side, view=view, highest=highest)
-        axes.set_title(f"{side}, {view}", fontsize=SMALL, y=0.9, loc="center")
+        axes = figure.add_axes(box)
+        wide, high = figure.get_size_inches()
+        inches = (box[2] * wide, box[3] * high)
+        axes.imshow(_picture(image, folds, side=side, view=view, highest=highest, inches=inches), aspect="auto")
+        axes.set_axis_off()
+        axes.set_title(f"{side}, {view}", fontsize=SMALL, y=0.84, loc="center")
 
 
-def _draw_surface(axes: Axes, image: Any, folds: Any, *, side: str, view: str, highest: float) -> None:
+def _picture(image: Any, folds: Any, *, side: str, view: str, highest: float, inches: tuple[float, float]) -> Array:
+    """One side of the surface as pixels, (rows, columns, RGBA).
+
+    20,000 triangles make 30 MB of SVG, and would be projected, sorted and drawn again for each file.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
     from nilearn.plotting import plot_surf_stat_map
 
+    own, pixels = Figure(figsize=inches), BytesIO()
+    own.set_layout_engine("none")
     plot_surf_stat_map(
         stat_map=image,
         hemi=side,
@@ -140,11 +151,12 @@ def _draw_surface(axes: Axes, image: Any, folds: Any, *, side: str, view: str, h
         vmin=-highest,
         vmax=highest,
         colorbar=False,
-        axes=axes,
-        figure=axes.figure,
+        axes=own.add_axes((0, 0, 1, 1), projection="3d"),
+        figure=own,
     )
-    for surface in axes.collections:
-        surface.set_rasterized(True)  # 20,000 triangles make 30 MB of SVG
+    own.savefig(pixels, format="png", dpi=PRINTED)
+    pixels.seek(0)
+    return imread(pixels)
 
 
 def on_surface(vertex_X3: Array, centroid_P3: Array, value_P: Array, *, side: str) -> Array:

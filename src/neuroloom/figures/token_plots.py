@@ -7,7 +7,7 @@ Scores, intervals and nulls come from the tables. What codes stand for is drawn 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from neuroloom.figures.drawing import (
     large_text,
     looks_by_name,
     mark,
+    n_of,
     panel_grid,
 )
 from neuroloom.figures.style import BEFORE, plot_notice
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RULE = "score_tokenizer"
+DEVICE = ("device", "held_out", "n_participants")
 DEVICE_MARKERS = "os^DvPX*p<>h"
 MEASURES = {
     "correlation": "waveform, Pearson r (1 is perfect)",
@@ -49,7 +51,8 @@ def plot_reconstruction(tokenizers: pd.DataFrame) -> Figure:
     Parameters
     ----------
     tokenizers : DataFrame
-        Rows (tokenizer, fold, device); held_out, correlation and spectral_db with `_low`, `_high` and `_null`.
+        Rows (tokenizer, fold, device); held_out, n_participants, correlation and spectral_db with `_low`, `_high` and
+        `_null`.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def plot_reconstruction(tokenizers: pd.DataFrame) -> Figure:
     if tokenizers.empty:
         return plot_notice("Reconstruction", "No tokenizer was scored: no recording is in the test.")
     columns = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high", "_null")]
-    check_columns(tokenizers, "tokenizers", ["tokenizer", "fold", "device", "held_out", *columns], rule=RULE)
+    check_columns(tokenizers, "tokenizers", ["tokenizer", "fold", *DEVICE, *columns], rule=RULE)
     looks, held = looks_by_name(tokenizers["tokenizer"]), _held_out(tokenizers)
     slots = sorted(set(zip(tokenizers["tokenizer"], tokenizers["fold"], strict=True)))
     slot_inches = 0.24 if len(slots) <= 4 else 0.15
@@ -75,7 +78,7 @@ def plot_reconstruction(tokenizers: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(WIDTH, 1.9 + len(held) * max(0.62, slot_inches * len(slots) + 0.1)))
         panels = figure.subplots(1, 2, sharey=True)
         for axes, measure in zip(panels, MEASURES, strict=True):
-            _draw_devices(axes, list(held), list(held.values()))
+            _draw_devices(axes, held, _people(tokenizers))
             for (tokenizer, fold), offset in zip(slots, _offsets(len(slots)), strict=True):
                 part = tokenizers[(tokenizers["tokenizer"] == tokenizer) & (tokenizers["fold"] == fold)]
                 place = part["device"].map({device: row + offset for row, device in enumerate(held)})
@@ -101,18 +104,22 @@ def _held_out(tokenizers: pd.DataFrame) -> dict[str, str]:
     return {str(device): words[device] for device in sorted(words, key=lambda device: (words[device] != "", device))}
 
 
+def _people(tokenizers: pd.DataFrame) -> dict[str, str]:
+    return {str(device): n_of(part["n_participants"]) for device, part in tokenizers.groupby("device")}
+
+
 def _offsets(n_slots: int) -> np.ndarray:
     return ((np.arange(n_slots) + 0.5) / n_slots - 0.5) * 0.84
 
 
-def _draw_devices(axes: Axes, devices: Sequence[str], words: Sequence[str]) -> None:
-    for row, word in enumerate(words):
+def _draw_devices(axes: Axes, held: Mapping[str, str], people: Mapping[str, str]) -> None:
+    for row, word in enumerate(held.values()):
         if word:
             axes.axhspan(row - 0.5, row + 0.5, color=SHADE, lw=0, zorder=0)
         if row:
             axes.axhline(row - 0.5, color=SHADE, lw=0.8, zorder=0)
-    axes.set(ylim=(len(devices) - 0.5, -0.5), yticks=range(len(devices)))
-    axes.set_yticklabels([f"{name}\n{word}" if word else name for name, word in zip(devices, words, strict=True)])
+    axes.set(ylim=(len(held) - 0.5, -0.5), yticks=range(len(held)))
+    axes.set_yticklabels([f"{name}\n{', '.join(filter(None, (word, people[name])))}" for name, word in held.items()])
     axes.tick_params(axis="y", length=0)
 
 
@@ -143,8 +150,8 @@ def plot_rate_distortion(tokenizers: pd.DataFrame) -> Figure:
     Parameters
     ----------
     tokenizers : DataFrame
-        Rows (tokenizer, fold, device); bits_per_second, entropy_bits_per_second (of all sensors together),
-        correlation, spectral_db and their nulls.
+        Rows (tokenizer, fold, device); held_out, n_participants, bits_per_second, entropy_bits_per_second (of all
+        sensors together), correlation, spectral_db and their nulls.
 
     Returns
     -------
@@ -162,7 +169,7 @@ def plot_rate_distortion(tokenizers: pd.DataFrame) -> Figure:
     if tokenizers.empty:
         return plot_notice("Rate and distortion", "No tokenizer was scored: no recording is in the test.")
     rates = ["bits_per_second", "entropy_bits_per_second"]
-    columns = ["tokenizer", "device", "held_out", *rates, *MEASURES, *(f"{name}_null" for name in MEASURES)]
+    columns = ["tokenizer", *DEVICE, *rates, *MEASURES, *(f"{name}_null" for name in MEASURES)]
     check_columns(tokenizers, "tokenizers", columns, rule=RULE)
     looks, held = looks_by_name(tokenizers["tokenizer"]), _held_out(tokenizers)
     shapes = {device: DEVICE_MARKERS[at % len(DEVICE_MARKERS)] for at, device in enumerate(held)}
@@ -176,8 +183,9 @@ def plot_rate_distortion(tokenizers: pd.DataFrame) -> Figure:
             axes.set(title=MEASURES[measure], xlabel="bits per second, all sensors")
             axes.margins(y=0.08)
             axes.set(xlim=_decades(tokenizers[rates]), ylim=_scale(measure, axes.get_ylim()))
+        people = _people(tokenizers)
         devices = [
-            mark(f"{name} ({held[name]})" if held[name] else name, marker=shape, color="#666666")
+            mark(f"{name} ({', '.join(filter(None, (held[name], people[name])))})", marker=shape, color="#666666")
             for name, shape in shapes.items()
         ]
         lines = [

@@ -21,6 +21,7 @@ from neuroloom.figures.drawing import (
     large_text,
     looks_by_name,
     mark,
+    n_of,
 )
 from neuroloom.figures.style import BEFORE, plot_notice
 from neuroloom.figures.token_plots import RULE
@@ -33,7 +34,8 @@ EXPECTED, LEAKS, EMPTY = "what should be there", "what leaks", "a label without 
 GROUPS = {"participant": LEAKS, "site": LEAKS, "coin": EMPTY}  # every other target is expected
 FIRST = ("task", "event")
 SHUFFLED = "published"
-COLUMNS = ("tokenizer", "fold", "features", "split", "target", "probe", "metric", "score", "ci_low", "ci_high")
+OTHERS = ("chance", "chance_high", "n_classes", "n_participants", "note")
+COLUMNS = ("tokenizer", "fold", "features", "split", "target", "probe", "metric", "score", "ci_low", "ci_high", *OTHERS)
 SLOT, GAP, HEADER = 0.24, 0.5, 1.3  # inches; the others in slots
 
 
@@ -63,7 +65,8 @@ def plot_token_probes(tokenizer_probes: pd.DataFrame) -> Figure:
     ----------
     tokenizer_probes : DataFrame
         Rows (tokenizer, fold, features, split, target, probe, metric); score with ci_low and ci_high, chance,
-        chance_high (97.5 % of the null), n_classes, note. Only balanced accuracy is drawn.
+        chance_high (97.5 % of the null), n_classes, n_participants (of the test), note. Only balanced accuracy is
+        drawn.
 
     Returns
     -------
@@ -81,9 +84,7 @@ def plot_token_probes(tokenizer_probes: pd.DataFrame) -> Figure:
 
     if tokenizer_probes.empty:
         return plot_notice("Probes", "No probe was fitted: too few recordings were tokenized.")
-    check_columns(
-        tokenizer_probes, "tokenizer_probes", [*COLUMNS, "chance", "chance_high", "n_classes", "note"], rule=RULE
-    )
+    check_columns(tokenizer_probes, "tokenizer_probes", COLUMNS, rule=RULE)
     table = tokenizer_probes[tokenizer_probes["metric"] == "balanced_accuracy"]
     if table.empty:
         return plot_notice("Probes", "No target of the probes has classes; numbers are in the table.")
@@ -135,8 +136,11 @@ def _draw_frame(axes: Axes, layout: Layout, *, title: str) -> None:
 
 
 def _write_targets(axes: Axes, layout: Layout, table: pd.DataFrame) -> None:
-    classes = table.groupby("target")["n_classes"].max()
-    words = [f"{name}\n{classes[name]:.0f} classes" if classes[name] > 0 else name for name in layout.targets]
+    words = []
+    for name in layout.targets:
+        part = table[table["target"] == name]
+        n_classes = part["n_classes"].max()
+        words.append(f"{name}\n{n_classes:.0f} classes, {n_of(part['n_participants'])}" if n_classes > 0 else name)
     axes.set_yticks(list(layout.targets.values()), labels=words)
     for name, y in layout.groups.items():
         axes.text(0.01, y, name, transform=axes.get_yaxis_transform(), weight="bold", va="center", fontsize=TEXT)

@@ -114,9 +114,9 @@ def plot_token_examples(token_examples: pd.DataFrame, token_example_spectra: pd.
     Returns
     -------
     Figure
-        A row for each device: at the left signals, one trace for each tokenizer, at the right their spectra. Grey is
-        what was measured. One channel is drawn for each tokenizer, of the first
-        fold.
+        A row for each device: at the left signals, one trace for each tokenizer, with a bar of some SD; at the right
+        their spectra, in dB of SD²/Hz. Grey is what was measured. One channel is drawn for each tokenizer, of the
+        first fold.
 
     Raises
     ------
@@ -173,9 +173,18 @@ def _draw_signals(axes: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> No
     device, channels = table["device"].iloc[0], ", ".join(table["channel"].unique())
     held = ", held out" if table["held_out"].any() else ""
     axes.set_title(f"{device}{held}: {channels}", weight="bold")
+    _draw_scale(axes, step)
     axes.set(ylim=(step * (0.5 - len(looks)), step * 0.5), yticks=[])
     axes.margins(x=0)
     axes.spines["left"].set_visible(False)
+
+
+def _draw_scale(axes: Axes, step: float) -> None:
+    """A bar for the unit of the traces, which have no axis: one is above the other."""
+    unit = float(f"{step / 4:.0e}")  # one digit
+    axes.plot([-0.01, -0.01], [0, unit], color="black", lw=1.8, transform=axes.get_yaxis_transform(), clip_on=False)
+    words = axes.text(-0.02, unit / 2, f"{unit:g} SD", transform=axes.get_yaxis_transform(), rotation=90)
+    words.set(ha="right", va="center", fontsize=SMALL)
 
 
 def _draw_spectra(axes: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
@@ -188,7 +197,7 @@ def _draw_spectra(axes: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> No
         part = table[table["tokenizer"] == name]
         axes.plot(part["frequency"], part["true_db"], color=TRUE, lw=2.8, alpha=0.5, label="true")
         axes.plot(part["frequency"], part["made_db"], color=look["color"], lw=1.4, label="made")
-    axes.set_ylabel("dB")
+    axes.set_ylabel("power (dB)")
     axes.locator_params(axis="both", nbins=4)
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from neuroloom.config import ConfigError, RecordingRow
-from neuroloom.study.sheet import ABSENT, describe_cells, read_records
+from neuroloom.config import ConfigError, RecordingRow, StudyConfig, fill_environment
+from neuroloom.study.sheet import ABSENT, describe_cells, read_records, write_sheet
 
 # https://bids-specification.readthedocs.io/en/stable/appendices/entities.html
 _ENTITIES = """
@@ -54,6 +54,33 @@ class BidsFile:
     def key(self) -> tuple[str | None, ...]:
         """What the sheet can tell apart."""
         return (*(self.entities.get(name) for name in ("sub", "ses", "task", "run")), self.modality)
+
+
+def index_study(study: StudyConfig, sheet: Path) -> list[RecordingRow]:
+    """Write the recordings sheet of a study from its BIDS dataset.
+
+    Parameters
+    ----------
+    study : StudyConfig
+    sheet : Path
+        The tsv; its folder is made.
+
+    Returns
+    -------
+    list of RecordingRow
+
+    Raises
+    ------
+    ConfigError
+        If the study names no dataset, or the dataset cannot be used.
+    """
+    if study.bids_root is None:
+        raise ConfigError("study.bids_root is not set: name the BIDS dataset to index in your config file")
+    root = Path(fill_environment(study.bids_root))
+    rows = index_bids(root, study=study.name, labels=study.labels, relative_to=Path(study.root_path))
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    write_sheet(rows, sheet, labels=study.labels)
+    return rows
 
 
 def index_bids(

@@ -32,7 +32,9 @@ class StudyConfig(Frozen):
     root: str = Field(
         ".", description="Folder that relative paths of the sheet start from; ${VAR:-default} is filled in."
     )
-    bids_root: str | None = Field(None, description="BIDS dataset that `index_study` writes the sheet from.")
+    bids_root: str | None = Field(
+        None, description="BIDS dataset that `index_study` writes the sheet from; filled in likewise."
+    )
     elsewhere: tuple[str, ...] = Field(
         (),
         description="Other folders that paths and links of the sheet may lead to, beside root and bids_root; / allows "

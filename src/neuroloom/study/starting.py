@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuroloom.config import ConfigError, StudyConfig
-from neuroloom.study.bids import index_bids
-from neuroloom.study.config import fill_environment
+from neuroloom.study.bids import index_study
 from neuroloom.study.proposal import Machine, propose, render
 from neuroloom.study.sheet import read_records, read_sheet, write_sheet
 from neuroloom.study.survey import survey_bids
@@ -95,12 +94,10 @@ def index_again(study: StudyConfig) -> Change:
     if study.bids_root is None or study.recordings is None:
         missing = "bids_root" if study.bids_root is None else "recordings"
         raise ConfigError(f"study.{missing} of {study.name} is not set: name the BIDS dataset and the sheet to write")
-    sheet, root = Path(study.recordings), Path(fill_environment(study.bids_root))
-    rows = index_bids(root, study=study.name, labels=study.labels, relative_to=Path(study.root_path))
+    sheet = Path(study.recordings)
     before = {row.recording for row in read_sheet(sheet, labels=_labels_of(sheet))} if sheet.exists() else set()
+    rows = index_study(study, sheet)
     now = {row.recording for row in rows}
-    sheet.parent.mkdir(parents=True, exist_ok=True)
-    write_sheet(rows, sheet, labels=study.labels)
     return Change(sheet, len(rows), sorted(now - before), sorted(before - now))
 
 

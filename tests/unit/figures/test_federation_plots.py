@@ -79,6 +79,7 @@ def job_tables(
                             "round": number,
                             "status": "judged" if last else "used",
                             "reason": "",
+                            "n_windows": np.nan if last else 30.0,
                             "validation": level - 0.3 * np.exp(-number / 2),
                             "epsilon": np.nan if last else (7.0 if strategy == "private" else np.inf),
                             "bytes_up": BYTES.get(strategy, 577_792) if sends else 0,
@@ -261,7 +262,7 @@ def test_rounds_are_means_of_the_runs(sites: tuple[str, ...], columns: int) -> N
     assert_readable(figure)
     shown = panels(figure)
     assert [axes.get_title(loc="left") for axes in shown] == [
-        f"{net}: {site}" for net in ("reve", "fleeg") for site in sites
+        f"{net}: {site}\n4 runs, 30 windows to train" for net in ("reve", "fleeg") for site in sites
     ]
     assert len({round(axes.get_position().x0, 3) for axes in shown}) == columns
     first = drawn(shown[0], "line")

@@ -42,8 +42,11 @@ def test_maps_say_how_many_parcels_are_beyond_chance() -> None:
         title = f"{model}, other people: {is_found(own).sum()} of {len(own)} parcels beyond chance, n = 5"
         assert title in words(figure)
     assert {"invisible to EEG", "not beyond chance"} <= set(legend_words(figure))
-    surfaces = [axes for axes in figure.axes if axes.name == "3d"]
-    assert len(surfaces) == 2 * 4
+    pictures = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert len(pictures) == 2 * 4
+    coloured = [np.ptp(np.asarray(picture)[..., :3], axis=-1) > 0.01 for picture in pictures]
+    assert all(np.any(coloured[at : at + 4]) for at in (0, 4)), "some parcels of each model are beyond chance"
+    assert np.mean(coloured) < 0.9, "the others and the ground are grey"
 
 
 def test_maps_of_parcels_without_a_place_or_an_r_say_so() -> None:

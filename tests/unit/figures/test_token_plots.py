@@ -264,9 +264,9 @@ def test_held_out_devices_are_shaded_named_and_last() -> None:
     figure = plot_reconstruction(tokenizers_table(2, 3))
     axes = panels(figure)[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "demo-north-meg",
-        "demo-south-eeg",
-        "demo-north-eeg\nheld out",
+        "demo-north-meg\nn = 3",
+        "demo-south-eeg\nn = 3",
+        "demo-north-eeg\nheld out, n = 3",
     ]
     shaded = [patch for patch in axes.patches if to_hex(patch.get_facecolor()).upper() == SHADE]
     assert [(patch.get_y(), patch.get_height()) for patch in shaded] == [(1.5, 1.0)]
@@ -279,8 +279,9 @@ def test_held_out_devices_are_shaded_named_and_last() -> None:
 def test_a_device_held_out_in_some_folds_is_marked_so() -> None:
     table = tokenizers_table(1, 2, folds=(0, 1))
     table["held_out"] = (table["device"] == DEVICES[0]) & (table["fold"] == 0)
+    table.loc[table.index[table["device"] == DEVICES[1]][0], "n_participants"] = 4
     labels = [label.get_text() for label in panels(plot_reconstruction(table))[0].get_yticklabels()]
-    assert labels == [DEVICES[1], f"{DEVICES[0]}\nheld out in part"]
+    assert labels == [f"{DEVICES[1]}\nn = 3-4", f"{DEVICES[0]}\nheld out in part, n = 3"]
 
 
 def test_missing_scores_are_written_out_and_folds_stand_apart() -> None:
@@ -309,7 +310,7 @@ def test_rates_lead_from_entropy_to_what_is_stored(n_tokenizers: int, n_devices:
         assert len({line.get_color() for line in marks}) == n_tokenizers
         heights = np.sort([line.get_ydata()[0] for line in drawn(axes, "null")])
         np.testing.assert_allclose(heights, np.sort(table[f"{measure}_null"]))
-    assert "demo-north-eeg (held out)" in legend_words(figure)
+    assert "demo-north-eeg (held out, n = 3)" in legend_words(figure)
 
 
 def test_scores_near_nothing_do_not_look_large() -> None:
@@ -459,7 +460,7 @@ def test_probes_are_grouped_by_what_they_ask() -> None:
     heads = {text.get_text(): text.get_position()[1] for text in axes.texts}
     assert heads["what should be there"] < at["task"] < at["eyes"] < heads["what leaks"] < at["participant"]
     assert at["site"] < heads["a label without meaning"] < at["coin"]
-    assert "participant\n12 classes" in [label.get_text() for label in axes.get_yticklabels()]
+    assert "participant\n12 classes, n = 9" in [label.get_text() for label in axes.get_yticklabels()]
 
 
 def test_a_probe_that_could_not_be_fitted_says_why() -> None:

@@ -206,12 +206,14 @@ def test_ten_thousand_files_are_quick(tmp_path: Path) -> None:
     assert time.process_time() - start < 5
 
 
-def test_the_script_writes_a_sheet_that_can_be_read(tmp_path: Path) -> None:
-    root = dataset(
+def test_the_script_writes_a_sheet_that_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset(
         tmp_path / "ds", "sub-01/eeg/sub-01_task-a_eeg.edf", participants="participant_id age group\nsub-01 31 n/a\n"
     )
     sheet, labels = tmp_path / "recordings.tsv", ("age", "group")
-    study = StudyConfig(name="demo", seed=1, bids_root=str(root), root=str(tmp_path / "data"), labels=labels)
+    monkeypatch.setenv("NEUROLOOM_TEST_DATASETS", str(tmp_path))
+    bids_root = "${NEUROLOOM_TEST_DATASETS:-nowhere}/ds"
+    study = StudyConfig(name="demo", seed=1, bids_root=bids_root, root=str(tmp_path / "data"), labels=labels)
     snakemake = SimpleNamespace(
         params=SimpleNamespace(study=study.model_dump()), output=[str(sheet)], log=[str(tmp_path / "log")]
     )
