@@ -12,13 +12,14 @@ from neuroloom.study.sheet import read_sheet
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("age", "sex", "group")
+MORE = {"eegmat": 4, "eegmmidb": 2, "openbci": 6}  # recordings of a task, where models are trained
 
 
 def few_of_each(sheet: Path) -> Path:
-    """All EEG and MEG of the sheet, and three BOLD series of each of its studies: the rest is more of the same."""
+    """One recording of each task of a study, and more where people or runs are told apart: the rest is more of it."""
     rows = pd.read_csv(ROOT / "config/real.tsv", sep="\t", dtype=str, keep_default_na=False)
-    later = rows.groupby(["study", "modality"]).cumcount() >= 3
-    rows[(rows["modality"] != "bold") | ~later].to_csv(sheet, sep="\t", index=False)
+    number = rows.groupby(["study", "modality", "task"]).cumcount()
+    rows[number < rows["study"].map(MORE).fillna(1)].to_csv(sheet, sep="\t", index=False)
     return sheet
 
 

@@ -1,4 +1,4 @@
-"""Parcellations: made here from nilearn's bundled MNI152 grey-matter template, cut as cubes, or loaded."""
+"""Parcellations: made here of the cortex of the MNI152 template, cut as cubes, or loaded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,11 @@ from typing import Any
 import numpy as np
 
 from neuroloom.bold.companions import bare_name, entities
+from neuroloom.bold.cortex import read_left_cortex
 from neuroloom.bold.masking import brain_mask
 from neuroloom.config import ConfigError
 from neuroloom.records import Array, Volumes
 
-TEMPLATE_MM = 4.0
-# An even number of columns around x = 0, so that the grid is its own mirror image.
-_TEMPLATE_SHAPE = (40, 48, 40)
-_TEMPLATE_ORIGIN = (-78.0, -110.0, -70.0)
-_GREY = 0.4
 _SIZES = {"schaefer": tuple(range(100, 1001, 100)), "difumo": (64, 128, 256, 512, 1024)}
 _FORMS = "template<N>, grid<mm>, schaefer<N>, difumo<N>, aal, or the path of a NIfTI label image"
 
@@ -102,7 +98,7 @@ def _centroids(labels_XYZ: Array, affine_44: Array, n_parcels: int) -> Array:
 
 @lru_cache(maxsize=8)
 def template_parcels(n_parcels: int) -> Parcellation:
-    """Compact parcels of the cortex, the same on both sides, made from nilearn's bundled MNI152 grey-matter template.
+    """Compact parcels of the cortex, the same on both sides, made from the MNI152 grey-matter template (`cortex`).
 
     The left cortical voxels of a 4 mm grid are clustered by position (farthest-point seeds, then Lloyd's iterations),
     numbered from front to back, and mirrored: `R07` is the mirror image of `L07`. It needs no download, and it is a
@@ -119,7 +115,7 @@ def template_parcels(n_parcels: int) -> Parcellation:
         If `n_parcels` is odd or out of range.
     """
     check_atlas(f"template{n_parcels}")
-    cortex_XYZ, affine_44 = _left_cortex()
+    cortex_XYZ, affine_44 = read_left_cortex()
     labels_XYZ = np.zeros(cortex_XYZ.shape, np.int32)
     labels_XYZ[cortex_XYZ] = _compact_clusters(_voxel_mm(cortex_XYZ, affine_44), n_parcels // 2) + 1
     mirrored = labels_XYZ[::-1]
@@ -129,33 +125,6 @@ def template_parcels(n_parcels: int) -> Parcellation:
     return make_parcellation(
         labels_XYZ=labels_XYZ, affine_44=affine_44, names=names, name=f"template{n_parcels}", space="MNI152"
     )
-
-
-def _left_cortex() -> tuple[Array, Array]:
-    """Voxels (bool XYZ) and affine of the left cortex: grey matter less cerebellum, brain stem and deep nuclei."""
-    from nilearn.datasets import load_mni152_gm_template
-    from nilearn.image import resample_img
-
-    affine_44 = np.diag([TEMPLATE_MM, TEMPLATE_MM, TEMPLATE_MM, 1.0])
-    affine_44[:3, 3] = _TEMPLATE_ORIGIN
-    grey = resample_img(
-        load_mni152_gm_template(resolution=2),
-        target_affine=affine_44,
-        target_shape=_TEMPLATE_SHAPE,
-        interpolation="linear",
-    ).get_fdata()
-    x, y, z = np.indices(_TEMPLATE_SHAPE) * TEMPLATE_MM + np.reshape(_TEMPLATE_ORIGIN, (3, 1, 1, 1))
-    symmetric = (grey + grey[::-1]) / 2
-    return (symmetric > _GREY) & (x < 0) & ~_below_cortex(x, y, z), affine_44
-
-
-def _below_cortex(x: Array, y: Array, z: Array) -> Array:
-    """Cerebellum (under a tent-shaped surface), brain stem (a column) and deep nuclei (an ellipsoid); MNI mm."""
-    tent = -4 - 0.5 * np.abs(x) + 0.25 * np.minimum(y + 50, 0)
-    cerebellum = (y < -30) & (z < tent)
-    stem = (np.abs(x) < 16) & (y < -8) & (z < -8)
-    nuclei = ((np.abs(x) - 14) / 18) ** 2 + ((y + 2) / 32) ** 2 + ((z - 6) / 22) ** 2 < 1
-    return cerebellum | stem | nuclei
 
 
 def _compact_clusters(points: Array, n_clusters: int) -> Array:

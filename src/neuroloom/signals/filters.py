@@ -192,11 +192,12 @@ def interpolate_at(signal_CT: Array, position_J: Array) -> Array:
         Samples; `HALF_KERNEL` of the signal must lie on either side.
     """
     from scipy.sparse import csr_array
+    from scipy.special import i0
 
     base_J = np.floor(position_J).astype(int)
     tap_N = np.arange(1 - HALF_KERNEL, HALF_KERNEL + 1)
     apart_JN = (position_J - base_J)[:, None] - tap_N
-    window_JN = np.i0(KAISER_BETA * np.sqrt(np.clip(1 - (apart_JN / HALF_KERNEL) ** 2, 0, 1)))
+    window_JN = i0(KAISER_BETA * np.sqrt(np.clip(1 - (apart_JN / HALF_KERNEL) ** 2, 0, 1)))
     weight_JN = np.sinc(apart_JN) * window_JN
     weight_JN /= weight_JN.sum(axis=1, keepdims=True)
     starts = np.arange(len(base_J) + 1) * len(tap_N)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from neuroloom.bold.cortex import cut_left_cortex, read_left_cortex
 from neuroloom.bold.parcels import check_atlas, grid_parcels, load_atlas, make_parcellation, template_parcels
 from neuroloom.config import ConfigError
 from neuroloom.records import Volumes
@@ -38,6 +39,11 @@ def test_template_parcels_fill_and_mirror(n_parcels: int) -> None:
     np.testing.assert_array_equal(atlas.labels_XYZ[::-1][left], atlas.labels_XYZ[left] + half)
     assert np.count_nonzero(left) * 2 == np.count_nonzero(atlas.labels_XYZ)
     np.testing.assert_allclose(atlas.centroid_P3[half:], atlas.centroid_P3[:half] * [-1, 1, 1])
+
+
+def test_the_cortex_that_is_kept_is_the_one_that_is_cut() -> None:
+    for kept, cut in zip(read_left_cortex(), cut_left_cortex(), strict=True):
+        np.testing.assert_array_equal(kept, cut)
 
 
 def test_template_names_go_with_centroids() -> None:
