@@ -17,8 +17,14 @@ from neuroloom.federated.wire import ARRAYS, FACTS, WEIGHT
 
 def aggregation(strategy: StrategyConfig) -> FedAvg:
     """Flower's strategy that combines the replies of a round."""
+    combining = _made(strategy)
+    # sites are judged by themselves; given when it is made, this is a warning on the screen of each job
+    combining.fraction_evaluate = 0.0
+    return combining
+
+
+def _made(strategy: StrategyConfig) -> FedAvg:
     given: dict[str, Any] = {
-        "fraction_evaluate": 0.0,
         "min_train_nodes": 1,
         "min_available_nodes": 1,
         "weighted_by_key": WEIGHT,

@@ -19,6 +19,7 @@ from neuroloom.figures.drawing import (
     finish,
     large_text,
     mark,
+    n_of,
     remark,
 )
 from neuroloom.figures.style import BEFORE, plot_notice
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAIRS = (*KEYS, "parcel", "other", "measured", "predicted")
-AGREEMENT = (*KEYS, "target", "group", "fc_static", "fc_dynamic")
 MEASURES = {"fc_static": "static", "fc_dynamic": "in sliding windows"}
+AGREEMENT = (*KEYS, "target", "group", *MEASURES)
+LIMITS = tuple(f"{name}_ci_{end}" for name in MEASURES for end in ("low", "high"))
 
 
 def plot_synthesis_connectivity(
@@ -53,7 +55,8 @@ def plot_synthesis_connectivity(
     synthesis_parcels : DataFrame
         Places of the parcels, and which model is the best of ours.
     synthesis_summary, synthesis_scans : DataFrame
-        Rows (model, kind, split, target, group); fc_static, fc_dynamic, of all scans together and of each.
+        Rows (model, kind, split, target, group); fc_static, fc_dynamic, of all scans together, with `_ci_low` and
+        `_ci_high`, and of each.
 
     Returns
     -------
@@ -68,8 +71,8 @@ def plot_synthesis_connectivity(
     if synthesis_connectivity.empty:
         return plot_notice("Connectivity", "No model was asked for BOLD.")
     check_columns(synthesis_connectivity, "synthesis_connectivity", PAIRS, rule=RULE)
-    for name, table in (("synthesis_summary", synthesis_summary), ("synthesis_scans", synthesis_scans)):
-        check_columns(table, name, AGREEMENT, rule=RULE)
+    check_columns(synthesis_summary, "synthesis_summary", (*AGREEMENT, *LIMITS, "n_participants"), rule=RULE)
+    check_columns(synthesis_scans, "synthesis_scans", AGREEMENT, rule=RULE)
     split = splits_of(synthesis_connectivity)[0]
     pairs, parcels = only(synthesis_connectivity, split=split), only(synthesis_parcels, split=split)
     shown = [name for name in shown_models(parcels) if name in set(pairs["model"])] or [str(pairs["model"].iloc[0])]
@@ -93,14 +96,14 @@ def plot_synthesis_connectivity(
         scans = only(synthesis_scans, split=split, group=POOLED, target=MEASURED)
         for axes, name in zip(lower, MEASURES, strict=True):
             _draw_agreement(axes, table, scans, name, rows)
-        return finish(figure, _agreement_legend(), columns=4)
+        return finish(figure, _agreement_legend(), columns=3)
 
 
 def _connectivity_axes(n_matrices: int, height: float) -> tuple[Figure, Sequence[Axes], Sequence[Axes]]:
     from matplotlib.figure import Figure
 
     high = 3.3, 1.1 + PLAIN * height
-    figure = Figure(figsize=(WIDTH, sum(high) + 0.7))
+    figure = Figure(figsize=(WIDTH, sum(high) + 1.0))
     # two layouts, because matrices are square and rows of models are not
     parts = figure.subfigures(2, 1, height_ratios=high, squeeze=False).ravel()
     upper = parts[0].subplots(1, n_matrices, squeeze=False).ravel()
@@ -136,7 +139,8 @@ def _draw_agreement(axes: Axes, table: pd.DataFrame, scans: pd.DataFrame, name: 
     axes.axvline(0, color=BEFORE, lw=0.8, zorder=0)
     for model, y in rows.slots.items():
         own = only(table, model=model)
-        mean = own.loc[own["target"] == MEASURED, name]
+        measured = own[own["target"] == MEASURED]
+        mean = measured[name]
         if not mean.notna().any():
             remark(axes, "no value", y, colour=looks.get(model, {"color": WORDS})["color"])
             continue
@@ -147,13 +151,16 @@ def _draw_agreement(axes: Axes, table: pd.DataFrame, scans: pd.DataFrame, name: 
         for place, null in ((-0.28, OTHER), (0.28, LABELS)):
             known = own.loc[own["target"] == null, name]
             axes.plot(known, [y + place] * len(known), **NULL_LOOKS[null], ms=6, mew=1.3, ls="", zorder=3, label=null)
+        limits = measured[[f"{name}_ci_low", f"{name}_ci_high"]].to_numpy(float)[0]
+        axes.plot(limits, [y, y], color=looks[model]["color"], lw=1.8, solid_capstyle="butt", zorder=2)
         axes.plot(mean, [y], **looks[model], ms=8, ls="", zorder=4, label="mean")
-    counted = scans["scan"].nunique()
-    axes.set_title(f"connectivity, {MEASURES[name]}: {counted} scans", fontsize=SMALL)
+    people = n_of(table.loc[table["target"] == MEASURED, "n_participants"].dropna())
+    axes.set_title(f"connectivity, {MEASURES[name]}: {people} people", fontsize=SMALL)
     axes.set_xlabel("agreement (r over pairs of parcels)")
 
 
 def _agreement_legend() -> list[Any]:
     grey: Look = {"color": "#666666", "marker": "o"}
     nulls = [mark(f"null: {name}", **NULL_LOOKS[name], ms=6, mew=1.3) for name in (OTHER, LABELS)]
-    return [mark("mean over people", **grey), mark("one scan", **grey | {"ms": 3, "alpha": 0.5}), *nulls]
+    interval = mark("95 % over people", color="#666666", ls="-", lw=1.8)
+    return [mark("mean over people", **grey), interval, mark("one scan", **grey | {"ms": 3, "alpha": 0.5}), *nulls]

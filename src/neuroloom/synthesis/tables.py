@@ -30,9 +30,10 @@ LEVEL = 0.05  # of false discoveries
 MEANS = ["r", "r_high", "r_partial", "mse", "r2", "coherence", "ceiling"]
 OF_SCANS = [*FC, "coverage50", "coverage80", "coverage95", "nll"]
 LIMITS = ["ci_low", "ci_high"]
+AGREEING = ["fc_static", "fc_dynamic"]  # which have intervals, too
 SUMMARY = [
     *(*KEYS, "target", "group", *MEANS, *LIMITS, "of_ceiling", "n_participants", "n_scans", "n_volumes", "n_parcels"),
-    *("significant", *OF_SCANS, "note"),
+    *("significant", *OF_SCANS, *(f"{name}_{limit}" for name in AGREEING for limit in LIMITS), "note"),
 ]
 TESTS = [f"{what}_{null}" for null in SHORT.values() for what in "pq"]
 PARCELS = [*KEYS, "target", "parcel", "group", "x", "y", "z", "r", *LIMITS, "n_participants", *TESTS]
@@ -221,7 +222,8 @@ def summary_table(
         model, kind, split, target, group (and `all`); r with its interval over people, r_high (mean over parcels: what
         one parcel of one scan reaches by chance), r_partial, mse, r2, coherence, ceiling, means over parcels, then
         scans, then people; `of_ceiling`, mean r over mean ceiling where that is known; people, scans, volumes and
-        parcels; `significant`, share of parcels with q_phase < 0.05; agreement of connectivity; calibration; `note`.
+        parcels; `significant`, share of parcels with q_phase < 0.05; agreement of connectivity with its intervals over
+        people; calibration; `note`.
         Rows `shuffled parcels` are a null of connectivity alone, and count nobody.
     """
     if parcels.empty:
@@ -239,8 +241,11 @@ def summary_table(
     share = (known["q_phase"] < LEVEL).groupby([known[name] for name in where]).mean().rename("significant")
     table = table.join(share)
     if len(scans):
-        of_scans = _of_people(scans, ["target", "group"], OF_SCANS).groupby(where, sort=False)[OF_SCANS].mean()
+        people = _of_people(scans, ["target", "group"], OF_SCANS)
+        of_scans = people.groupby(where, sort=False)[OF_SCANS].mean()
         table = table.join(of_scans, how="outer").join(scans.groupby(where)["note"].agg(_notes))
+        for name in AGREEING:
+            table = table.join(_limits(people, where, name, rng=rng, n=n)[LIMITS].add_prefix(f"{name}_"))
     return table.reset_index().reindex(columns=SUMMARY)
 
 

@@ -97,6 +97,9 @@ def test_agreement_stands_beside_its_nulls() -> None:
     for target, label in (("measured", "mean"), ("other subject",) * 2, ("shuffled parcels",) * 2):
         expected = only(pooled, target=target)["fc_static"].dropna()
         np.testing.assert_allclose(values(axes, label), np.sort(expected))
+    people = only(pooled, target="measured")[["fc_static_ci_low", "fc_static_ci_high"]].dropna()
+    assert len(people)
+    assert {tuple(line.get_xdata()) for line in axes.lines} >= set(people.itertuples(index=False, name=None))
     assert words(figure).count("no value") == 2, "the mean of training has no connectivity"
     scans = only(tables["synthesis_scans"], group="all", target="measured")["fc_static"].dropna()
     np.testing.assert_allclose(values(axes, "scan"), np.sort(scans))

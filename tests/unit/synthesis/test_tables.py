@@ -116,6 +116,18 @@ def test_the_summary_has_every_group_and_the_share_of_the_ceiling(rng: np.random
     assert np.isnan(summary.loc[(LABELS, "all"), "r"])
 
 
+def test_agreement_of_connectivity_has_an_interval_over_people(rng: np.random.Generator) -> None:
+    parcels = rows_of(rng)
+    scans = scan_rows_of(parcels)
+    scans["fc_static"] += scans["participant"].astype("category").cat.codes / 10
+    summary = collect_synthesis({"parcels": parcels, "scans": scans}, rng=rng)["synthesis_summary"]
+    (row,) = summary[(summary["target"] == MEASURED) & (summary["group"] == "all")].to_dict("records")
+    person_N = scans[scans["target"] == MEASURED].groupby("participant")["fc_static"].mean()
+    assert row["fc_static"] == pytest.approx(person_N.mean())
+    assert person_N.min() < row["fc_static_ci_low"] < row["fc_static"] < row["fc_static_ci_high"] < person_N.max()
+    assert row["fc_dynamic_ci_low"] == pytest.approx(row["fc_dynamic_ci_high"]), "people do not differ in it"
+
+
 def test_the_ceiling_counts_only_where_it_is_known(rng: np.random.Generator) -> None:
     parcels = rows_of(rng)
     parcels.loc[parcels["parcel"] == "p3", "ceiling"] = np.nan
