@@ -21,8 +21,9 @@ from neuroloom.figures.model_plots import (
 )
 from neuroloom.figures.report_pictures import embed_figures
 from neuroloom.figures.report_tables import select, to_table
-from neuroloom.figures.verdicts import Answer, Verdict
+from neuroloom.figures.verdicts import Answer, Verdict, but
 
+CLEAR = 0.01  # of the loss: a smaller lead over a null, which has no interval, proves nothing
 MODEL_COLUMNS = {
     "model": "model",
     "fold": "fold",
@@ -93,10 +94,12 @@ def _learned(name: str, curve: pd.DataFrame, last: float) -> Verdict:
     below = [value > last for value in nulls.values()]
     listed = " and ".join(f"{value:.3g} ({NULLS[null].removeprefix('null: ')})" for null, value in nulls.items())
     tokens = count_of(float(validated(curve, loss_of(curve))["tokens"].iloc[-1]))
-    answer: Answer = "yes" if all(below) else "in part" if any(below) else "no"
-    words = {"yes": "is below", "in part": "is below only some of", "no": "is not below"}[answer]
+    lead = min(nulls.values()) / last - 1
+    answer: Answer = ("yes" if lead > CLEAR else "open") if all(below) else "in part" if any(below) else "no"
+    words = {"in part": "is below only some of", "no": "is not below"}.get(answer, "is below")
+    little = f"; below the nearest by {100 * lead:.1f} % alone{but(answer)}" if answer == "open" else ""
     return Verdict(
-        answer, f"{name}: after {tokens} tokens its validation loss of {last:.3g} {words} the nulls, {listed}."
+        answer, f"{name}: after {tokens} tokens its validation loss of {last:.3g} {words} the nulls, {listed}{little}."
     )
 
 

@@ -31,6 +31,15 @@ def test_a_loss_above_a_null_is_told_plainly(mean_patch: float, last_value: floa
     assert (verdict.answer, words in verdict.text) == (answer, True)
 
 
+@pytest.mark.parametrize(("lead", "answer"), [(0.002, "open"), (0.02, "yes")])
+def test_a_lead_of_almost_nothing_is_open(lead: float, answer: str) -> None:
+    table = pretraining_table(("reve",))
+    table = table.assign(validation_mean_patch=table["validation_reconstruction"].iloc[-1] * (1 + lead))
+    (verdict,) = pretraining_verdicts(table, models_table(("reve",)))
+    assert verdict.answer == answer
+    assert ("below the nearest by 0.2 % alone, but that may be chance" in verdict.text) == (answer == "open")
+
+
 def test_each_fold_is_told_and_the_sweep_is_not() -> None:
     folds = (0, 1)
     verdicts = pretraining_verdicts(pretraining_table(folds=folds), models_table(folds=folds))
