@@ -19,7 +19,7 @@ from neuroloom.figures.report_evaluation import best_verdicts
 from neuroloom.figures.report_models import pretraining_verdicts
 from neuroloom.figures.synthesis_models import main_group, only, split_name, splits_of
 from neuroloom.figures.synthesis_verdicts import WHERE, best_model, lead_verdict, rows_of_model
-from neuroloom.figures.verdicts import Answer
+from neuroloom.figures.verdicts import Answer, but
 
 Row = Mapping[Any, Any]
 Tables = Mapping[str, pd.DataFrame]
@@ -121,11 +121,13 @@ def _tokenizers(tables: Tables) -> Iterator[Finding]:
     for name, own in tables["tokenizers"].groupby("tokenizer", sort=True):
         part = own[own["held_out"]] if own["held_out"].any() else own
         row = part.sort_values(["n_participants", "device"], ascending=[False, True]).to_dict("records")[0]
-        low = row["correlation_low"] if pd.notna(row["correlation_low"]) else row["correlation"]
-        answer: Answer = "unknown" if pd.isna(low) else "yes" if low > row["correlation_null"] else "no"
+        score, null = row["correlation"], row["correlation_null"]
+        # one person has no interval, and proves nothing
+        ahead: Answer = "yes" if row["correlation_low"] > null else "open"
+        answer: Answer = "unknown" if pd.isna(score) else ahead if score > null else "no"
         text = (
-            f"{name} on {row['device']}: correlation {row['correlation']:.2f}, {row['correlation_null']:.2f} with the "
-            f"codes of another segment; its spectrum is {row['spectral_db']:.1f} dB off, "
+            f"{name} on {row['device']}: correlation {score:.2f}, {null:.2f} with the codes of another "
+            f"segment{but(answer)}; its spectrum is {row['spectral_db']:.1f} dB off, "
             f"{row['spectral_db_null']:.1f} dB with those."
         )
         yield Finding(
@@ -135,11 +137,11 @@ def _tokenizers(tables: Tables) -> Iterator[Finding]:
             what=str(name),
             where=str(row["device"]),
             measure="correlation",
-            score=float(row["correlation"]),
+            score=float(score),
             ci_low=float(row["correlation_low"]),
             ci_high=float(row["correlation_high"]),
             null_name="codes of another segment",
-            null=float(row["correlation_null"]),
+            null=float(null),
             n_participants=float(row["n_participants"]),
             table="tokenizers",
             verdict=text,

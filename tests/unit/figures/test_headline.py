@@ -48,6 +48,19 @@ def test_a_score_stands_beside_its_interval_chance_and_the_best_baseline(tables:
     assert best["model"] in row["what"]
 
 
+@pytest.mark.parametrize(
+    ("low", "null", "answer"),
+    [(0.5, 0.1, "yes"), (0.05, 0.1, "open"), (np.nan, 0.1, "open"), (np.nan, 0.7, "no"), (0.5, 0.7, "no")],
+)
+def test_a_waveform_comes_back_only_where_the_interval_leaves_the_null_out(
+    low: float, null: float, answer: str
+) -> None:
+    scores = {"correlation": 0.6, "correlation_low": low, "correlation_null": null}
+    (row,) = headline_table({"tokenizers": tokenizers_table(1, 1).assign(**scores)}).to_dict("records")
+    assert row["answer"] == answer
+    assert ("that may be chance" in row["verdict"]) == (answer == "open")
+
+
 def test_predicted_bold_stands_beside_the_highest_of_its_nulls(tables: dict[str, pd.DataFrame]) -> None:
     found = headline_table({name: tables[name] for name in tables if name.startswith("synthesis")})
     for row in found.to_dict("records"):
