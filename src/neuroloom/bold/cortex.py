@@ -57,12 +57,12 @@ def _below_cortex(x: Array, y: Array, z: Array) -> Array:
     return cerebellum | stem | nuclei
 
 
-def write_left_cortex(path: Path = KEPT) -> None:
+def write_left_cortex() -> None:
     """Cut it again and keep it."""
     import nibabel
 
     cortex_XYZ, affine_44 = cut_left_cortex()
-    nibabel.save(nibabel.Nifti1Image(cortex_XYZ.astype(np.uint8), affine_44), path)
+    nibabel.save(nibabel.Nifti1Image(cortex_XYZ.astype(np.uint8), affine_44), KEPT)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from neuroloom.figures.report_evaluation import best_verdicts
 from neuroloom.figures.report_models import pretraining_verdicts
 from neuroloom.figures.synthesis_models import main_group, only, split_name, splits_of
 from neuroloom.figures.synthesis_verdicts import WHERE, best_model, lead_verdict, rows_of_model
-from neuroloom.figures.verdicts import Answer, but
+from neuroloom.figures.verdicts import Answer, Difference, answer_of, but
 
 Row = Mapping[Any, Any]
 Tables = Mapping[str, pd.DataFrame]
@@ -123,8 +123,9 @@ def _tokenizers(tables: Tables) -> Iterator[Finding]:
         row = part.sort_values(["n_participants", "device"], ascending=[False, True]).to_dict("records")[0]
         score, null = row["correlation"], row["correlation_null"]
         # one person has no interval, and proves nothing
-        ahead: Answer = "yes" if row["correlation_low"] > null else "open"
-        answer: Answer = "unknown" if pd.isna(score) else ahead if score > null else "no"
+        low, high = row["correlation_low"], row["correlation_high"]
+        lead = Difference(score - null, low - null, high - null, row["n_participants"])
+        answer: Answer = "unknown" if pd.isna(score) else answer_of([score > null], [lead])
         text = (
             f"{name} on {row['device']}: correlation {score:.2f}, {null:.2f} with the codes of another "
             f"segment{but(answer)}; its spectrum is {row['spectral_db']:.1f} dB off, "
@@ -138,8 +139,8 @@ def _tokenizers(tables: Tables) -> Iterator[Finding]:
             where=str(row["device"]),
             measure="correlation",
             score=float(score),
-            ci_low=float(row["correlation_low"]),
-            ci_high=float(row["correlation_high"]),
+            ci_low=float(low),
+            ci_high=float(high),
             null_name="codes of another segment",
             null=float(null),
             n_participants=float(row["n_participants"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from neuroloom.figures.drawing import (
 from neuroloom.figures.style import BEFORE, plot_notice
 from neuroloom.figures.synthesis_maps import COLOURS
 from neuroloom.figures.synthesis_models import NULL_LOOKS, RULE, looks_of, model_rows, only, shown_models, splits_of
-from neuroloom.figures.synthesis_plots import KEYS, PLAIN
+from neuroloom.figures.synthesis_plots import KEYS, LIMITS, PLAIN
 from neuroloom.records import Array
 from neuroloom.synthesis.nulls import MEASURED, OTHER
 from neuroloom.synthesis.scoring import LABELS, POOLED
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 PAIRS = (*KEYS, "parcel", "other", "measured", "predicted")
 MEASURES = {"fc_static": "static", "fc_dynamic": "in sliding windows"}
 AGREEMENT = (*KEYS, "target", "group", *MEASURES)
-LIMITS = tuple(f"{name}_ci_{end}" for name in MEASURES for end in ("low", "high"))
+INTERVALS = {name: [f"{name}_{limit}" for limit in LIMITS] for name in MEASURES}
 
 
 def plot_synthesis_connectivity(
@@ -71,7 +72,9 @@ def plot_synthesis_connectivity(
     if synthesis_connectivity.empty:
         return plot_notice("Connectivity", "No model was asked for BOLD.")
     check_columns(synthesis_connectivity, "synthesis_connectivity", PAIRS, rule=RULE)
-    check_columns(synthesis_summary, "synthesis_summary", (*AGREEMENT, *LIMITS, "n_participants"), rule=RULE)
+    check_columns(
+        synthesis_summary, "synthesis_summary", (*AGREEMENT, *chain(*INTERVALS.values()), "n_participants"), rule=RULE
+    )
     check_columns(synthesis_scans, "synthesis_scans", AGREEMENT, rule=RULE)
     split = splits_of(synthesis_connectivity)[0]
     pairs, parcels = only(synthesis_connectivity, split=split), only(synthesis_parcels, split=split)
@@ -151,7 +154,7 @@ def _draw_agreement(axes: Axes, table: pd.DataFrame, scans: pd.DataFrame, name: 
         for place, null in ((-0.28, OTHER), (0.28, LABELS)):
             known = own.loc[own["target"] == null, name]
             axes.plot(known, [y + place] * len(known), **NULL_LOOKS[null], ms=6, mew=1.3, ls="", zorder=3, label=null)
-        limits = measured[[f"{name}_ci_low", f"{name}_ci_high"]].to_numpy(float)[0]
+        limits = measured[INTERVALS[name]].to_numpy(float)[0]
         axes.plot(limits, [y, y], color=looks[model]["color"], lw=1.8, solid_capstyle="butt", zorder=2)
         axes.plot(mean, [y], **looks[model], ms=8, ls="", zorder=4, label="mean")
     people = n_of(table.loc[table["target"] == MEASURED, "n_participants"].dropna())

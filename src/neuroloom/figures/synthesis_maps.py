@@ -24,6 +24,7 @@ PLACES = (*PARCELS, "x", "y", "z")
 NEAR = 20.0  # mm from its centroid that a parcel is drawn on the surface
 COLOURS = "RdBu_r"
 BRAIN, SCALE = 4.4, 0.8  # inches of a model, and of the colour scale
+SURFACE = (2.4, 2.1)  # inches of one side
 VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
 Box = tuple[float, float, float, float]  # left, bottom, width and height as shares of the figure
 
@@ -88,7 +89,7 @@ def _draw_brain(figure: Figure, own: pd.DataFrame, title: str, highest: float, *
     left, bottom, _, height = _place(figure, 0.1, top + 0.08, 1.0, 0.25)
     figure.text(left, bottom + height, title, va="top", fontsize=SMALL, weight="bold")
     _draw_glass(figure, own, highest, _place(figure, 0.1, top + 0.4, WIDTH - 0.2, 1.9))
-    boxes = [_place(figure, 0.05 + 2.48 * at, top + 2.35, 2.4, 2.1) for at in range(len(VIEWS))]
+    boxes = [_place(figure, 0.05 + 2.48 * at, top + 2.35, *SURFACE) for at in range(len(VIEWS))]
     _draw_surfaces(figure, own, highest, boxes)
 
 
@@ -123,14 +124,12 @@ def _draw_surfaces(figure: Figure, own: pd.DataFrame, highest: float, boxes: Seq
     image = SurfaceImage(mesh["inflated"], PolyData(**values))
     for box, (side, view) in zip(boxes, VIEWS, strict=True):
         axes = figure.add_axes(box)
-        wide, high = figure.get_size_inches()
-        inches = (box[2] * wide, box[3] * high)
-        axes.imshow(_picture(image, folds, side=side, view=view, highest=highest, inches=inches), aspect="auto")
+        axes.imshow(_picture(image, folds, side=side, view=view, highest=highest), aspect="auto")
         axes.set_axis_off()
         axes.set_title(f"{side}, {view}", fontsize=SMALL, y=0.84, loc="center")
 
 
-def _picture(image: Any, folds: Any, *, side: str, view: str, highest: float, inches: tuple[float, float]) -> Array:
+def _picture(image: Any, folds: Any, *, side: str, view: str, highest: float) -> Array:
     """One side of the surface as pixels, (rows, columns, RGBA).
 
     20,000 triangles make 30 MB of SVG, and would be projected, sorted and drawn again for each file.
@@ -139,7 +138,7 @@ def _picture(image: Any, folds: Any, *, side: str, view: str, highest: float, in
     from matplotlib.image import imread
     from nilearn.plotting import plot_surf_stat_map
 
-    own, pixels = Figure(figsize=inches), BytesIO()
+    own, pixels = Figure(figsize=SURFACE), BytesIO()
     own.set_layout_engine("none")
     plot_surf_stat_map(
         stat_map=image,

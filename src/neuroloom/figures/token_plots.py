@@ -78,7 +78,7 @@ def plot_reconstruction(tokenizers: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(WIDTH, 1.9 + len(held) * max(0.62, slot_inches * len(slots) + 0.1)))
         panels = figure.subplots(1, 2, sharey=True)
         for axes, measure in zip(panels, MEASURES, strict=True):
-            _draw_devices(axes, held, _people(tokenizers))
+            _draw_devices(axes, held, _facts(tokenizers, held))
             for (tokenizer, fold), offset in zip(slots, _offsets(len(slots)), strict=True):
                 part = tokenizers[(tokenizers["tokenizer"] == tokenizer) & (tokenizers["fold"] == fold)]
                 place = part["device"].map({device: row + offset for row, device in enumerate(held)})
@@ -104,22 +104,24 @@ def _held_out(tokenizers: pd.DataFrame) -> dict[str, str]:
     return {str(device): words[device] for device in sorted(words, key=lambda device: (words[device] != "", device))}
 
 
-def _people(tokenizers: pd.DataFrame) -> dict[str, str]:
-    return {str(device): n_of(part["n_participants"]) for device, part in tokenizers.groupby("device")}
+def _facts(tokenizers: pd.DataFrame, held: Mapping[str, str]) -> dict[str, str]:
+    """What stands beside the name of each device: whether it was held out, and how many people were tested."""
+    people = {device: n_of(part["n_participants"]) for device, part in tokenizers.groupby("device")}
+    return {device: ", ".join(filter(None, (word, people[device]))) for device, word in held.items()}
 
 
 def _offsets(n_slots: int) -> np.ndarray:
     return ((np.arange(n_slots) + 0.5) / n_slots - 0.5) * 0.84
 
 
-def _draw_devices(axes: Axes, held: Mapping[str, str], people: Mapping[str, str]) -> None:
+def _draw_devices(axes: Axes, held: Mapping[str, str], facts: Mapping[str, str]) -> None:
     for row, word in enumerate(held.values()):
         if word:
             axes.axhspan(row - 0.5, row + 0.5, color=SHADE, lw=0, zorder=0)
         if row:
             axes.axhline(row - 0.5, color=SHADE, lw=0.8, zorder=0)
     axes.set(ylim=(len(held) - 0.5, -0.5), yticks=range(len(held)))
-    axes.set_yticklabels([f"{name}\n{', '.join(filter(None, (word, people[name])))}" for name, word in held.items()])
+    axes.set_yticklabels([f"{name}\n{facts[name]}" for name in held])
     axes.tick_params(axis="y", length=0)
 
 
@@ -183,11 +185,8 @@ def plot_rate_distortion(tokenizers: pd.DataFrame) -> Figure:
             axes.set(title=MEASURES[measure], xlabel="bits per second, all sensors")
             axes.margins(y=0.08)
             axes.set(xlim=_decades(tokenizers[rates]), ylim=_scale(measure, axes.get_ylim()))
-        people = _people(tokenizers)
-        devices = [
-            mark(f"{name} ({', '.join(filter(None, (held[name], people[name])))})", marker=shape, color="#666666")
-            for name, shape in shapes.items()
-        ]
+        facts = _facts(tokenizers, held)
+        devices = [mark(f"{name} ({facts[name]})", marker=shape, color="#666666") for name, shape in shapes.items()]
         lines = [
             mark("mark: entropy, tick: as stored", color="#666666", ls="-", lw=1.2, marker="|", mew=1.4),
             mark("null: codes of another segment", color="#666666", marker="_", mew=1.6, ms=11),

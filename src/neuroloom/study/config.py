@@ -33,7 +33,7 @@ class StudyConfig(Frozen):
         ".", description="Folder that relative paths of the sheet start from; ${VAR:-default} is filled in."
     )
     bids_root: str | None = Field(
-        None, description="BIDS dataset that `index_study` writes the sheet from; filled in likewise."
+        None, description="BIDS dataset that `index_study` writes the sheet from; ${VAR:-default} is filled in."
     )
     elsewhere: tuple[str, ...] = Field(
         (),

@@ -241,11 +241,11 @@ def summary_table(
     share = (known["q_phase"] < LEVEL).groupby([known[name] for name in where]).mean().rename("significant")
     table = table.join(share)
     if len(scans):
-        people = _of_people(scans, ["target", "group"], OF_SCANS)
-        of_scans = people.groupby(where, sort=False)[OF_SCANS].mean()
+        scanned = _of_people(scans, ["target", "group"], OF_SCANS)
+        of_scans = scanned.groupby(where, sort=False)[OF_SCANS].mean()
         table = table.join(of_scans, how="outer").join(scans.groupby(where)["note"].agg(_notes))
         for name in AGREEING:
-            table = table.join(_limits(people, where, name, rng=rng, n=n)[LIMITS].add_prefix(f"{name}_"))
+            table = table.join(_limits(scanned, where, name, rng=rng, n=n)[LIMITS].add_prefix(f"{name}_"))
     return table.reset_index().reindex(columns=SUMMARY)
 
 
