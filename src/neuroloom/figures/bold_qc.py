@@ -39,10 +39,15 @@ def plot_bold_qc(qc: BoldQc, series: ParcelSeries, title: str) -> Figure:
     from matplotlib.figure import Figure
 
     with figure_style():
+        # a layout that is found by measuring every text takes as long as the rest of the figure
         figure = Figure(figsize=(10.5, 5.6))
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=8)
-        grid = figure.add_gridspec(4, 2, height_ratios=(0.7, 0.7, 2.6, 1.4), width_ratios=(2.2, 1))
-        rows = [figure.add_subplot(grid[row, 0]) for row in range(4)]
+        figure.set_layout_engine("none")
+        figure.suptitle(title, x=0.01, y=0.99, ha="left", weight="bold", fontsize=8)
+        wide = figure.add_gridspec(4, 1, height_ratios=(0.7, 0.7, 2.6, 1.4))
+        wide.update(left=0.065, right=0.625, bottom=0.08, top=0.945, hspace=0.12)
+        narrow = figure.add_gridspec(2, 1, height_ratios=(3.2, 1.4))
+        narrow.update(left=0.735, right=0.99, bottom=0.08, top=0.945, hspace=0.24)
+        rows = [figure.add_subplot(wide[row]) for row in range(4)]
         for axes in rows[1:]:
             axes.sharex(rows[0])
         time_V = np.arange(qc.n_volumes) * qc.t_r
@@ -56,8 +61,8 @@ def plot_bold_qc(qc: BoldQc, series: ParcelSeries, title: str) -> Figure:
         for axes in rows[:3]:
             axes.tick_params(labelbottom=False)
         rows[3].set_xlabel("time (s)")
-        _draw_spectra(figure.add_subplot(grid[:3, 1]), qc)
-        _write_facts(figure.add_subplot(grid[3, 1]), qc)
+        _draw_spectra(figure.add_subplot(narrow[0]), qc)
+        _write_facts(figure.add_subplot(narrow[1]), qc)
     return figure
 
 
@@ -88,7 +93,7 @@ def _draw_carpet(axes: Any, qc: BoldQc) -> None:
     axes.set_yticks([])
     what = "voxels by parcel" if qc.n_mask_voxels else "parcels"
     axes.set_ylabel(f"{n_rows} {what}", labelpad=14)
-    axes.figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, label="z")
+    axes.figure.colorbar(image, cax=axes.inset_axes((1.01, 0, 0.015, 1)), label="z")
 
 
 def _draw_series(axes: Any, time_V: Array, bold_PV: Array, *, unit: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SHOWN = {"eeg": (1e6, "µV"), "mag": (1e15, "fT"), "grad": (1e13, "fT/cm")}
 SECONDS, MAX_TRACES = 10.0, 16
+# inches; a layout that is found by measuring every text takes as long as the rest of the figure
+LEFT, RIGHT, TOP, GAP, ROW, BOTTOM, LINE = 0.6, 0.1, 0.62, 0.65, 1.65, 0.5, 0.12
 
 
 def plot_meeg_qc(before: Recording, after: Recording, qc: MeegQc, *, title: str) -> Figure:
@@ -40,19 +43,35 @@ def plot_meeg_qc(before: Recording, after: Recording, qc: MeegQc, *, title: str)
     from matplotlib.figure import Figure
 
     kinds = [kind for kind in SHOWN if len(after.picks(kind))]
+    spectra = [welch_psd(one.signal_CT, one.sfreq) for one in (before, after)]
     with figure_style():
-        figure = Figure(figsize=(10.5, 2.1 + 1.5 * len(kinds)))
-        figure.suptitle(f"{title}\n{summary(qc)}", x=0.01, ha="left", weight="bold", fontsize=8)
-        grid = figure.add_gridspec(len(kinds), 4, width_ratios=(2.2, 1.4, 2.6, 2.6))
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in qc.bads.items())
+        words = textwrap.wrap(reasons or "no bad channel", 170)[:4]
+        bottom = BOTTOM + LINE * len(words)
+        width, height = 10.5, TOP + len(kinds) * (ROW + GAP) - GAP + bottom
+        figure = Figure(figsize=(width, height))
+        figure.set_layout_engine("none")
+        heading = f"{title}\n{summary(qc)}"
+        figure.suptitle(heading, x=0.01, y=1 - 0.06 / height, ha="left", weight="bold", fontsize=8)
+        grid = figure.add_gridspec(
+            nrows=len(kinds),
+            ncols=4,
+            width_ratios=(2.2, 1.4, 2.6, 2.6),
+            left=LEFT / width,
+            right=1 - RIGHT / width,
+            bottom=bottom / height,
+            top=1 - TOP / height,
+            wspace=0.24,
+            hspace=GAP / ROW,
+        )
         for line, kind in enumerate(kinds):
-            _plot_spectra(figure.add_subplot(grid[line, 0]), before, after, qc, kind)
+            _plot_spectra(figure.add_subplot(grid[line, 0]), before, after, spectra, qc, kind)
             _plot_sensors(figure.add_subplot(grid[line, 1]), after, qc, kind)
             first = figure.add_subplot(grid[line, 2])
             _plot_traces(first, before, qc, kind, "before")
             _plot_traces(figure.add_subplot(grid[line, 3]), after, qc, kind, "after")
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in qc.bads.items())
-        words = "\n".join(textwrap.wrap(reasons or "no bad channel", 170)[:4])
-        figure.supxlabel(words, x=0.01, ha="left", fontsize=7, color=BAD if qc.bads else BEFORE)
+        colour = BAD if qc.bads else BEFORE
+        figure.supxlabel("\n".join(words), x=0.01, y=0.06 / height, ha="left", fontsize=7, color=colour)
     return figure
 
 
@@ -66,12 +85,15 @@ def summary(qc: MeegQc) -> str:
     )
 
 
-def _plot_spectra(axes: Axes, before: Recording, after: Recording, qc: MeegQc, kind: str) -> None:
+def _plot_spectra(
+    axes: Axes, before: Recording, after: Recording, spectra: Sequence[tuple[Array, Array]], qc: MeegQc, kind: str
+) -> None:
     factor, unit = SHOWN[kind]
-    for recording, colour, label in ((before, BEFORE, "before"), (after, AFTER, "after")):
+    for recording, spectrum, colour, label in zip(
+        (before, after), spectra, (BEFORE, AFTER), ("before", "after"), strict=True
+    ):
         good = [at for at in recording.picks(kind) if recording.ch_names[at] not in qc.bads]
-        freqs_F, psd_CF = welch_psd(recording.signal_CT, recording.sfreq)
-        psd_CF = psd_CF[good]
+        freqs_F, psd_CF = spectrum[0], spectrum[1][good]
         low, middle, high = np.percentile(psd_CF[:, 1:] * factor**2, (5, 50, 95), axis=0)
         floor = np.finfo(float).tiny
         axes.fill_between(freqs_F[1:], np.maximum(low, floor), np.maximum(high, floor), color=colour, alpha=0.25, lw=0)
@@ -80,7 +102,8 @@ def _plot_spectra(axes: Axes, before: Recording, after: Recording, qc: MeegQc, k
     usable = inside[inside > 0]
     if usable.size:
         axes.set_ylim(np.percentile(usable, 1) / 10, np.percentile(usable, 99.9) * 100)
-    axes.set(xlim=(0.25, before.sfreq / 2), title=f"{kind.upper()} of good channels (5, 50, 95 %)", xlabel="Hz")
+    axes.set(xlim=(0.25, before.sfreq / 2), xlabel="Hz")
+    axes.set_title(f"{kind.upper()} of good channels (5, 50, 95 %)", y=1)
     axes.set_ylabel(f"({unit})²/Hz")
     axes.legend(loc="lower left")
 
@@ -96,7 +119,8 @@ def _plot_sensors(axes: Axes, after: Recording, qc: MeegQc, kind: str) -> None:
         axes.annotate(
             after.ch_names[picks[at]], place_C2[at], fontsize=6, color=BAD, xytext=(2, 2), textcoords="offset points"
         )
-    axes.set(aspect="equal", xticks=[], yticks=[], title=f"{(~bad).sum()} good, {bad.sum()} bad")
+    axes.set(aspect="equal", xticks=[], yticks=[])
+    axes.set_title(f"{(~bad).sum()} good, {bad.sum()} bad", y=1)
     axes.margins(0.15)
     axes.spines[:].set_visible(False)
 
@@ -124,7 +148,8 @@ def _plot_traces(axes: Axes, recording: Recording, qc: MeegQc, kind: str, when: 
     for row, (at, trace) in enumerate(zip(picks, traces, strict=True)):
         colour = BAD if recording.ch_names[at] in qc.bads else "black"
         axes.plot(times, np.clip(trace, -step, step) - row * step, color=colour, lw=0.5, rasterized=True)
-    axes.set(yticks=-step * np.arange(len(picks)), xlabel="s", title=f"{when}, {step:.3g} {unit} between traces")
+    axes.set(yticks=-step * np.arange(len(picks)), xlabel="s")
+    axes.set_title(f"{when}, {step:.3g} {unit} between traces", y=1)
     axes.set_yticklabels([recording.ch_names[at] for at in picks], fontsize=5)
     axes.set_xlim(times[0], times[-1] if length > 1 else times[0] + 1)
     axes.spines["left"].set_visible(False)

@@ -41,9 +41,9 @@ def save_figure(figure: Figure, *paths: Path | str, tables: Iterable[Path | str]
     """
     note = stamp(tables)
     with figure_style():
-        if figure.get_layout_engine() is not None:
+        if engine := figure.get_layout_engine():
             # places are found once, and are the same in all files
-            figure.draw_without_rendering()
+            engine.execute(figure)
             figure.set_layout_engine("none")
         for path in map(Path, paths):
             pixels = "figure" if path.suffix == ".png" else PRINTED
