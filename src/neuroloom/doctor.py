@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from neuroloom import forking
 from neuroloom.manifest import SUFFIX, ArtifactError, check_files, check_name, manifest_path, read_manifest, store_path
 from neuroloom.quarantine import Quarantined
 
@@ -66,11 +67,12 @@ def find_processes(folder: Path) -> list[str]:
 
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
-    for process in psutil.process_iter(["pid", "cwd", "cmdline"]):
-        words, cwd = process.info["cmdline"] or [], process.info["cwd"]
+    for process in psutil.process_iter(["pid", "cwd", "cmdline", "name"]):
+        words, cwd, name = process.info["cmdline"] or [], process.info["cwd"], process.info["name"]
         is_snakemake = any(Path(word).name == "snakemake" or f"{STATE}/scripts/" in word for word in words)
-        if is_snakemake and process.info["pid"] not in own and cwd and Path(cwd) == folder.resolve():
-            found.append(f"{process.info['pid']} ({Path(words[-1]).name})")
+        is_forked = forking.__name__ in words and name != forking.NAME
+        if (is_snakemake or is_forked) and process.info["pid"] not in own and cwd and Path(cwd) == folder.resolve():
+            found.append(f"{process.info['pid']} ({name if is_forked else Path(words[-1]).name})")
     return found
 
 

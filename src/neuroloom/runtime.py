@@ -42,8 +42,8 @@ def jobs_table(benchmarks: Sequence[Path]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        rule, stage, job, seconds (by the clock), cpu_seconds and peak_mb (of its processes together), in the order of
-        the stages.
+        rule, stage, job, seconds (by the clock), cpu_seconds and peak_mb (resident memory: of its processes together,
+        or, where it was forked (`neuroloom.forking`), of the largest), in the order of the stages.
     """
     frames = [
         pd.read_csv(path, sep="\t", na_values="-").assign(rule=path.parent.name, job=path.stem) for path in benchmarks

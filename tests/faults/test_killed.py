@@ -13,15 +13,16 @@ from .conftest import FOLDER, ROOT, command, contents, doctor, environment, writ
 UNUSED = {"index_study", "predict_connectomes"}  # have nothing to do in a simulated study
 SCRIPTS = sorted({path.stem for path in (ROOT / "src").glob("*.py")} - UNUSED)  # one for each rule, or for rules alike
 CORES = 4
-PATIENCE = 5.0  # s without a change, after which everything that will stop has stopped
+PATIENCE = 2.5  # s without a change, after which everything that will stop has stopped
 LIMIT = 900.0  # s, which a hung run does not pass
 MOST = 60  # kills, after which something is wrong
 
 
-def start(folder: Path, state: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, state: Path, *, forked: bool) -> subprocess.Popen[bytes]:
     """Snakemake in a session of its own, whose jobs stop in the middle (`hook/sitecustomize.py`)."""
     path = os.pathsep.join([str(FOLDER / "hook"), os.environ.get("PYTHONPATH", "")])
-    env = environment(folder, PYTHONPATH=path, NEUROLOOM_FAULTS=str(state))
+    fork = "yes" if forked else "no"
+    env = environment(folder, PYTHONPATH=path, NEUROLOOM_FAULTS=str(state), NEUROLOOM_FORK=fork)
     with (folder / "run.log").open("a") as log:
         arguments = ("--cores", str(CORES), "--retries", "1")
         return subprocess.Popen(
@@ -59,13 +60,16 @@ def mend(folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def survived(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study after a chain of kills: of each rule one job alone, and one with its Snakemake or left behind by it."""
+    """The study after a chain of kills: of each rule one job alone, and one with its Snakemake or left behind by it.
+
+    Some of its runs fork their jobs, others start a Python for each.
+    """
     folder = tmp_path_factory.mktemp("survived")
     write_config(folder)
     state = folder / "state"
     state.mkdir()
     waiting, mended = set[Path](), list[int]()
-    while (process := start(folder, state)) and len(mended) < MOST:
+    while (process := start(folder, state, forked=len(mended) % 3 > 0)) and len(mended) < MOST:
         waiting = wait_until_stopped(process, state, waiting)
         if process.poll() is not None:
             break

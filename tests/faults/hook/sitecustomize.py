@@ -15,7 +15,7 @@ from pathlib import Path
 KILLED_AT, WAITS_AT = 2, 4
 PATIENCE = 900.0  # s, after which a job that was forgotten goes on
 WRITING = os.O_WRONLY | os.O_RDWR
-script = re.search(r"\.snakemake/scripts/tmp\w+\.(\w+)\.py$", sys.orig_argv[-1])
+SCRIPT = re.compile(r"\.snakemake/scripts/tmp\w+\.(\w+)\.py$")
 
 
 class Stop:
@@ -50,7 +50,22 @@ class Stop:
         return True
 
 
-if script and "NEUROLOOM_FAULTS" in os.environ:
-    stop = Stop(script[1], Path(os.environ["NEUROLOOM_FAULTS"]))
-    atexit.register(stop.stop)
-    sys.addaudithook(stop)
+def arm(script: str) -> None:
+    """Stop this process if it runs the script of a job."""
+    if job := SCRIPT.search(script):
+        stop = Stop(job[1], Path(os.environ["NEUROLOOM_FAULTS"]))
+        atexit.register(stop.stop)
+        sys.addaudithook(stop)
+
+
+def arm_fork(event: str, args: tuple) -> None:
+    """A forked job (`neuroloom.forking`) is known by the script that it reads; Snakemake writes it."""
+    if event == "open" and isinstance(args[0], str) and not args[2] & WRITING:
+        arm(args[0])
+
+
+if "NEUROLOOM_FAULTS" in os.environ:
+    if "neuroloom.forking" in sys.orig_argv:
+        sys.addaudithook(arm_fork)
+    else:
+        arm(sys.orig_argv[-1])
