@@ -13,12 +13,14 @@ from neuroloom.config import MODALITIES, ConfigError, parse_config
 from neuroloom.evaluation.splits import device_of, split_subjects
 from neuroloom.forking import fork_jobs
 from neuroloom.provenance import resource_digest, source_digest
+from neuroloom.scheduling import look_once
 from neuroloom.study.rows import source_of, study_rows
 from neuroloom.study.site_files import SITE_FILES, empty_rooms_of, head_files_of
 
 keep_slurm_jobs()
 if workflow.is_main_process:
     fork_jobs()
+    look_once()
 # under every config but one that replaces it; `configfile:` would not be read where this workflow is a module
 REPLACED = workflow.config_settings.replace_workflow_config
 DEFAULTS = {} if REPLACED else load_configfile(workflow.source_path("../config/config.yaml"))
