@@ -19,6 +19,7 @@ NOTCH_REACH = 1.0  # Hz from the line to where the notch ends
 NOTCH_TRANSITION = 0.5  # Hz of that are transition, so that a line that wanders by half a hertz is still stopped
 HALF_KERNEL = 32  # samples, of interpolation
 KAISER_BETA = 7.9  # 80 dB
+TOGETHER = 16  # channels that are transformed at once: one by one takes twice as long, more leave the cache
 
 
 def design_kernel(sfreq: float, *, l_freq: float, h_freq: float, notch_freqs: tuple[float, ...] = ()) -> Array:
@@ -71,8 +72,9 @@ def convolve(wide_CT: Array, kernel: Array) -> Array:
 
     kernel = kernel.astype(np.float32)
     filtered_CT = np.empty((len(wide_CT), wide_CT.shape[1] - len(kernel) + 1), np.float32)
-    for filtered_T, wide_T in zip(filtered_CT, wide_CT, strict=True):  # a channel at a time stays in the cache
-        filtered_T[:] = oaconvolve(wide_T, kernel, mode="valid")
+    for first in range(0, len(wide_CT), TOGETHER):
+        some = slice(first, first + TOGETHER)
+        filtered_CT[some] = oaconvolve(wide_CT[some], kernel[None], mode="valid", axes=1)
     return filtered_CT
 
 
