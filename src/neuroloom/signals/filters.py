@@ -192,11 +192,19 @@ def interpolate_at(signal_CT: Array, position_J: Array) -> Array:
     signal_CT : array
     position_J : array
         Samples; `HALF_KERNEL` of the signal must lie on either side.
+
+    Raises
+    ------
+    ValueError
+        If they do not: the product below would read what lies in memory behind the signal.
     """
     from scipy.sparse import csr_array
     from scipy.special import i0
 
     base_J = np.floor(position_J).astype(int)
+    if base_J.min() < HALF_KERNEL - 1 or base_J.max() >= signal_CT.shape[1] - HALF_KERNEL:
+        ends = f"{position_J.min():g} to {position_J.max():g} of {signal_CT.shape[1]}"
+        raise ValueError(f"samples {ends} are asked for; give {HALF_KERNEL} more on either side")
     tap_N = np.arange(1 - HALF_KERNEL, HALF_KERNEL + 1)
     apart_JN = (position_J - base_J)[:, None] - tap_N
     window_JN = i0(KAISER_BETA * np.sqrt(np.clip(1 - (apart_JN / HALF_KERNEL) ** 2, 0, 1)))

@@ -269,13 +269,14 @@ class _Volumes:
 
     def _resampled(self, volume: int) -> tuple[Array, Array, Array]:
         position_J = self.model.position(volume)
-        low, high = np.floor(position_J[[0, -1]]).astype(int)
-        first, stop = int(low) - HALF_KERNEL + 1, int(high) + HALF_KERNEL + 1
+        first = int(np.floor(position_J[0])) - HALF_KERNEL + 1
+        position_J = position_J - first  # is rounded, so that the last sample is told from what comes out
+        stop = first + int(np.floor(position_J[-1])) + HALF_KERNEL + 1
         piece_CT, beyond = self._piece(first, stop)
         lost_CT = np.isnan(piece_CT)
         valid_C = ~lost_CT.any(axis=1) & (beyond <= 2 * HALF_KERNEL)
         piece_CT = np.where(valid_C[:, None], piece_CT, 0.0)
-        grid_CJ = interpolate_at(piece_CT, position_J - first).astype(np.float32)
+        grid_CJ = interpolate_at(piece_CT, position_J).astype(np.float32)
         return grid_CJ, np.fft.rfft(grid_CJ, axis=1).astype(np.complex64), valid_C
 
     def _piece(self, first: int, stop: int) -> tuple[Array, int]:

@@ -46,6 +46,12 @@ def test_interpolation_is_that_of_band_limited_signals() -> None:
         np.testing.assert_allclose(interpolate_at(wave_CT, position), wanted, atol=2e-3)
 
 
+@pytest.mark.parametrize("position", [HALF_KERNEL - 1.5, 400 - HALF_KERNEL])
+def test_interpolation_reads_nothing_beyond_the_signal(position: float) -> None:
+    with pytest.raises(ValueError, match=r"of 400 are asked for; give 32 more"):
+        interpolate_at(np.zeros((1, 400)), np.array([200.0, position]))
+
+
 def test_the_artefact_goes_and_its_clock_is_found(eeg: np.ndarray, scanned: tuple[np.ndarray, ScannerTruth]) -> None:
     signal_CT, truth = scanned
     model = fit(signal_CT, truth)
