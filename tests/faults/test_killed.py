@@ -69,7 +69,7 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = folder / "state"
     state.mkdir()
     waiting, mended = set[Path](), list[int]()
-    while (process := start(folder, state, forked=len(mended) % 3 > 0)) and len(mended) < MOST:
+    while (process := start(folder, state, forked=len(mended) % 5 > 0)) and len(mended) < MOST:
         waiting = wait_until_stopped(process, state, waiting)
         if process.poll() is not None:
             break
