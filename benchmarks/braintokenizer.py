@@ -34,7 +34,7 @@ def published() -> Iterator[None]:
     from neuroloom.tokenizers import quantize, seanet
 
     def reflect(x: torch.Tensor, left: int, right: int) -> torch.Tensor:
-        return F.pad(x, (left, right), mode="reflect")
+        return F.pad(x.mT, (left, right), mode="reflect").mT
 
     def gather(self: Any, x: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ones = F.one_hot(codes, len(self.embed_KD)).to(x.dtype)

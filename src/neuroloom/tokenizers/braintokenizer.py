@@ -168,10 +168,9 @@ class BrainTokenizer(nn.Module):
     def to_latents(self, windows_NCT: Tensor, sensors_NCD: Tensor) -> Tensor:
         """Windows of all sensors (N, C, samples) to frames of all latents (N, L, F, D), before quantization."""
         n_windows, n_channels, n_times = windows_NCT.shape
-        frames = self.encoder(windows_NCT.reshape(-1, 1, n_times))
-        frames_NCDF = frames.reshape(n_windows, n_channels, *frames.shape[1:]).to(sensors_NCD.dtype)
-        n_frames = frames_NCDF.shape[-1]
-        frames_MCD = frames_NCDF.permute(0, 3, 1, 2).flatten(0, 1)
+        frames_NCFD = self.encoder(windows_NCT.reshape(-1, n_times, 1)).unflatten(0, (n_windows, n_channels))
+        n_frames = frames_NCFD.shape[2]
+        frames_MCD = frames_NCFD.to(sensors_NCD.dtype).transpose(1, 2).flatten(0, 1)
         latents_MLD = self.gather(frames_MCD, sensors_NCD.repeat_interleave(n_frames, dim=0))
         return latents_MLD.unflatten(0, (n_windows, n_frames)).transpose(1, 2)
 
@@ -180,8 +179,8 @@ class BrainTokenizer(nn.Module):
         n_windows, _, n_frames, _ = latents_NLFD.shape
         latents_MLD = latents_NLFD.transpose(1, 2).flatten(0, 1)
         frames_MCD = self.scatter(sensors_NCD.repeat_interleave(n_frames, dim=0), latents_MLD)
-        frames_NCDF = frames_MCD.unflatten(0, (n_windows, n_frames)).permute(0, 2, 3, 1)
-        return self.decoder(frames_NCDF.flatten(0, 1)).unflatten(0, (n_windows, -1)).squeeze(2)
+        frames_NCFD = frames_MCD.unflatten(0, (n_windows, n_frames)).transpose(1, 2)
+        return self.decoder(frames_NCFD.flatten(0, 1)).unflatten(0, (n_windows, -1)).squeeze(-1)
 
     def embed(self, codes: Any) -> Tensor:
         """Features (..., D) that codes (..., quantizers) stand for."""

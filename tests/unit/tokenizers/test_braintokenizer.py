@@ -193,7 +193,7 @@ def sizes(model: BrainTokenizer) -> tuple[float, float, float]:
     x_NCT = torch.randn(6, 19, 512, generator=generator)
     place_NCD = model.sensors(torch.randn(6, 19, 6, generator=generator), torch.zeros(6, 19, dtype=torch.long))
     with torch.no_grad():
-        frames = model.encoder(x_NCT.reshape(-1, 1, 512))
+        frames = model.encoder(x_NCT.reshape(-1, 512, 1))
         latents_NLFD = nn.functional.normalize(model.to_latents(x_NCT, place_NCD), dim=-1)
         made_NCT = model.to_windows(latents_NLFD, place_NCD)
     spread = latents_NLFD.flatten(0, 2).std(dim=0).norm()
