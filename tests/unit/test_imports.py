@@ -14,7 +14,7 @@ NETWORKS = {
     *(f"neuroloom.tokenizers.{name}" for name in ("seanet", "sources", "starting")),
     *(f"neuroloom.models.{name}" for name in ("base", "layers", "masking", "pretraining", "crisscross")),
     *(f"neuroloom.models.{name}" for name in ("reve", "reve_pretraining", "brainomni", "brainomni_pretraining")),
-    *(f"neuroloom.evaluation.{name}" for name in ("adaptation", "regimes", "judging")),
+    *(f"neuroloom.evaluation.{name}" for name in ("adaptation", "filters", "regimes", "judging")),
     *(f"neuroloom.federated.{name}" for name in ("attacking", "client", "comparing", "fleeg", "network", "server")),
     *(f"neuroloom.federated.{name}" for name in ("site", "training")),
     *(f"neuroloom.models.{name}" for name in ("labram", "neurobolt", "spectral")),

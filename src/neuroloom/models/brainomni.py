@@ -136,8 +136,9 @@ class BrainOmni(Encoder):
 
     def train(self, mode: bool = True) -> Self:
         """Training mode of all but the tokenizer."""
-        super().train(mode)
-        self.tokenizer.eval()
+        self.training = mode
+        for part in self.children():
+            part.train(mode and part is not self.tokenizer)
         return self
 
     def compile(self, *arguments: Any, **options: Any) -> None:

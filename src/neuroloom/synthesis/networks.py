@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from neuroloom.models.labram import LaBraM
 from neuroloom.models.neurobolt import NeuroBOLT, ParcelModels, parameter_groups
@@ -64,7 +65,10 @@ class Envelopes(nn.Module):
 
     def forward(self, eeg_BCT: Tensor) -> Tensor:
         """BOLD (B, P)."""
-        power_BFN = self.pool(self.temporal(self.spatial(eeg_BCT)) ** 2)
+        seen_BTF = F.linear(eeg_BCT.mT, self.spatial.weight[..., 0])  # channels last in memory: twice as fast on a CPU
+        weight_F11K = self.temporal.weight[:, :, None]
+        wave_BF1T = F.conv2d(seen_BTF.mT[:, :, None], weight_F11K, padding="same", groups=len(weight_F11K))
+        power_BFN = self.pool(wave_BF1T.squeeze(2) ** 2)
         return self.read(self.norm(torch.log(power_BFN + 1e-3)).flatten(1))
 
 
