@@ -39,12 +39,15 @@ def save_figure(figure: Figure, *paths: Path | str, tables: Iterable[Path | str]
     tables : iterable of Path or str
         Files that it was drawn from; their sha256 stand in the metadata of each file (`stamp.read_stamp`).
     """
+    import matplotlib
+
     note = stamp(tables)
     with figure_style():
         if engine := figure.get_layout_engine():
-            # places are found once, and are the same in all files
+            # places are found once, and are the same in all files; with any engine left each file is drawn twice
             engine.execute(figure)
-            figure.set_layout_engine("none")
+            matplotlib.rcParams["figure.constrained_layout.use"] = False
+            figure.set_layout_engine(None)
         for path in map(Path, paths):
             pixels = "figure" if path.suffix == ".png" else PRINTED
             figure.savefig(path, metadata=metadata(path.suffix, note), dpi=pixels)
