@@ -4,16 +4,19 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from .conftest import FOLDER, ROOT, command, contents, doctor, environment, write_config
+from neuroloom.doctor import examine, find_processes, remove
+
+from .conftest import FOLDER, RESULTS, ROOT, command, contents, environment, write_config
 
 UNUSED = {"index_study", "predict_connectomes"}  # have nothing to do in a simulated study
 SCRIPTS = sorted({path.stem for path in (ROOT / "src").glob("*.py")} - UNUSED)  # one for each rule, or for rules alike
 CORES = 4
-PATIENCE = 2.5  # s without a change, after which everything that will stop has stopped
+PATIENCE = 0.8  # s without a change and with no job at work, after which everything that will stop has stopped
 LIMIT = 900.0  # s, which a hung run does not pass
 MOST = 60  # kills, after which something is wrong
 
@@ -34,13 +37,20 @@ def wait_until_stopped(process: subprocess.Popen[bytes], state: Path, before: se
     """Until as many jobs wait as may run, or one does and no other comes; or until Snakemake has ended."""
     waiting, since, end = before, time.monotonic(), time.monotonic() + LIMIT
     while process.poll() is None and time.monotonic() < end:
-        if (now := set(state.glob("*.waits"))) != waiting:
-            waiting, since = now, time.monotonic()
+        waiting = set(state.glob("*.waits"))
         new = len(waiting - before)
-        if new >= CORES or (new and time.monotonic() - since > PATIENCE):
+        if not new or any(is_alive(int(path.stem)) for path in state.glob("*.busy")):
+            since = time.monotonic()
+        if new >= CORES or time.monotonic() - since > PATIENCE:
             break
         time.sleep(0.05)
     return waiting
+
+
+def is_alive(process: int) -> bool:
+    with suppress(OSError):  # it is gone
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    return False
 
 
 def kill(process: subprocess.Popen[bytes], *, alone: bool) -> None:
@@ -49,13 +59,17 @@ def kill(process: subprocess.Popen[bytes], *, alone: bool) -> None:
 
 
 def mend(folder: Path) -> int:
-    """The doctor clears away what a killed run left, but not while its jobs live: then the locks go as by --unlock."""
-    mended = doctor(folder, "--mend")
-    if mended.returncode == 2:
-        assert "at work here" in mended.stdout
+    """The doctor clears away what a killed run left, but not while its jobs live: then the locks go as by --unlock.
+
+    Returns the exit code that `neuroloom doctor --mend` would have.
+    """
+    if find_processes(folder):
         for lock in (folder / ".snakemake/locks").iterdir():
             lock.unlink()
-    return mended.returncode
+        return 2
+    findings = examine(folder, folder / RESULTS)
+    remove([path for finding in findings for path in finding.remove])
+    return int(any(finding.is_wrong and not finding.remove for finding in findings))
 
 
 @pytest.fixture(scope="module")

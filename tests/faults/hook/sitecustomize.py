@@ -2,6 +2,7 @@
 
 Of each rule, the first job is killed when it opens its second file for writing (or at its end, with fewer). The next
 one waits at its fourth until it is killed with its Snakemake, or until a later run has begun the same job beside it.
+A job that does not wait has a file with its number.
 """
 
 import atexit
@@ -23,6 +24,8 @@ class Stop:
 
     def __init__(self, rule: str, state: Path) -> None:
         self.rule, self.state, self.count, self.process = rule, state, 0, os.getpid()
+        self.busy = state / f"{self.process}.busy"
+        self.busy.touch()
         if (state / f"{rule}.waits").exists():
             (state / f"{rule}.goes").touch()
 
@@ -37,9 +40,17 @@ class Stop:
         if count >= KILLED_AT and self.claims("killed"):
             os.kill(os.getpid(), signal.SIGKILL)
         if count >= WAITS_AT and self.claims("waits"):
+            self.busy.unlink(missing_ok=True)
             end = time.monotonic() + PATIENCE
             while not (self.state / f"{self.rule}.goes").exists() and time.monotonic() < end:
                 time.sleep(0.05)
+            self.busy.touch()
+
+    def end(self) -> None:
+        """A job that opened few files stops here; then it is busy no more."""
+        self.stop()
+        if os.getpid() == self.process:
+            self.busy.unlink(missing_ok=True)
 
     def claims(self, what: str) -> bool:
         """Whether this job is the first of its rule to come here."""
@@ -51,10 +62,10 @@ class Stop:
 
 
 def arm(script: str) -> None:
-    """Stop this process if it runs the script of a job."""
-    if job := SCRIPT.search(script):
+    """Stop this process if it runs the script of a job; it may read it more than once."""
+    if (job := SCRIPT.search(script)) and not (Path(os.environ["NEUROLOOM_FAULTS"]) / f"{os.getpid()}.busy").exists():
         stop = Stop(job[1], Path(os.environ["NEUROLOOM_FAULTS"]))
-        atexit.register(stop.stop)
+        atexit.register(stop.end)
         sys.addaudithook(stop)
 
 
