@@ -15,6 +15,9 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 MARK := .venv/installed
 TEST_MARK := .venv/installed-for-tests
 
+# NeuroLoom's modules are compiled once, and not by each of some hundred jobs
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run figures repair test test-slurm env
 
 run: $(MARK)

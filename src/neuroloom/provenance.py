@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.metadata
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -36,27 +37,48 @@ def config_digest(values: Any) -> str:
 
 
 @cache
-def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
-    """Digest of one module's syntax tree, and the modules of this package that it imports."""
+def _compiled(module: str) -> tuple[str, frozenset[str]]:
+    """Digest of one module's instructions, and the modules of this package that it imports."""
     file = _file_of(module)
     if file is None:
         raise ModuleNotFoundError(f"{module}: no such module to digest; name a module of {PACKAGE}")
-    tree = ast.parse(file.read_bytes())
-    imported: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            imported |= {str(node.module), *(name for name in names if _file_of(name))}
-        elif isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names if alias.name.startswith(PACKAGE)}
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(imported))
+    # what Python has compiled already: to parse the package at each start of Snakemake would take two seconds
+    code: Any = SourceFileLoader(module, str(file)).get_code(module)
+    return hashlib.sha256(repr(_plain(code)).encode()).hexdigest(), frozenset(_imported(code))
+
+
+def _plain(value: Any) -> Any:
+    """Instructions and constants without places in the file, and in one order."""
+    if isinstance(value, CodeType):
+        names = (value.co_name, value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
+        counts = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags)
+        return names, counts, value.co_code, value.co_exceptiontable, _plain(value.co_consts)
+    if isinstance(value, tuple):
+        return tuple(_plain(one) for one in value)
+    return sorted(map(repr, value)) if isinstance(value, frozenset) else value
+
+
+def _imported(code: CodeType) -> Iterator[str]:
+    """Modules of this package that instructions import: no other name has dots."""
+    for name in code.co_names:
+        if name == PACKAGE or name.startswith(f"{PACKAGE}."):
+            yield name
+            if _stem_of(name).is_dir():  # a package, of which modules may be what is imported
+                yield from (f"{name}.{other}" for other in code.co_names if other and _file_of(f"{name}.{other}"))
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _imported(part)
 
 
 @cache
 def _file_of(module: str) -> Path | None:
     """File of a module of this package; importlib would import the package around it, torch and all, to find it."""
-    stem = HERE.joinpath(*module.split(".")[1:])
+    stem = _stem_of(module)
     return next((file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()), None)
+
+
+def _stem_of(module: str) -> Path:
+    return HERE.joinpath(*module.split(".")[1:])
 
 
 @cache
@@ -64,14 +86,14 @@ def source_digest(*modules: str) -> str:
     """Digest of modules and of every module of this package that they import, directly or not.
 
     Snakemake does not see an edit of an imported module; as a rule parameter, this makes the rule run again. Comments
-    and layout do not count, because the syntax tree is hashed. Modules of settings (`config`) do not count either: a
+    and layout do not count, because instructions are hashed. Modules of settings (`config`) do not count either: a
     stage gets the values of its own section as a parameter, and all sections stand in one tree.
     """
     todo, digests = list(modules), dict[str, str]()
     while todo:
         module = todo.pop()
         if module not in digests and not module.endswith(".config"):
-            digests[module], imported = _parsed(module)
+            digests[module], imported = _compiled(module)
             todo += imported
     return config_digest(digests)
 

@@ -45,21 +45,43 @@ def package(tmp_path: Path, repository: Path) -> Path:
 
 def test_source_digest_follows_imports(package: Path) -> None:
     before = digest_of(package)
-    (package / "neuroloom" / "two.py").write_text("x = 2\n")
+    (package / "neuroloom" / "two.py").write_text("x = 20\n")  # Python looks for another size or second
     assert digest_of(package) != before
+
+
+@pytest.mark.parametrize(
+    "line", ["from neuroloom.two import x", "import neuroloom.two as y", "def f():\n    from neuroloom import two"]
+)
+def test_source_digest_follows_imports_of_all_kinds(package: Path, line: str) -> None:
+    (package / "neuroloom" / "one.py").write_text(f"{line}\n")
+    before = digest_of(package)
+    (package / "neuroloom" / "two.py").write_text("x = 20\n")
+    assert digest_of(package) != before
+
+
+def test_source_digest_is_the_same_in_every_process(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets have another order in each."""
+    (package / "neuroloom" / "two.py").write_text("def f(x):\n    return x in {'a', 'b', 'c', 'd', ('e', 'f')}\n")
+    found = set()
+    for seed in "123":
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        found.add(digest_of(package))
+    assert len(found) == 1
 
 
 def test_source_digest_leaves_settings_to_the_parameters(package: Path) -> None:
     (package / "neuroloom" / "config.py").write_text("x = 1\n")
     (package / "neuroloom" / "one.py").write_text("from neuroloom import two\nfrom neuroloom.config import x\n")
     before = digest_of(package)
-    (package / "neuroloom" / "config.py").write_text("x = 2\n")
+    (package / "neuroloom" / "config.py").write_text("x = 20\n")
     assert digest_of(package) == before
 
 
 def test_source_digest_ignores_comments_and_layout(package: Path) -> None:
     before = digest_of(package)
-    (package / "neuroloom" / "two.py").write_text("# why\nx  =  1\n")
+    (package / "neuroloom" / "two.py").write_text("def f(x):\n    return x + 1\n")
+    before = digest_of(package)
+    (package / "neuroloom" / "two.py").write_text("# why\n\n\ndef f(\n    x\n):\n    # because\n    return (x  +  1)\n")
     assert digest_of(package) == before
 
 
