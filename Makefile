@@ -48,7 +48,7 @@ test: $(TEST_MARK)
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # not part of `make test`: it installs SLURM where it may, and says why it is skipped where it may not
 test-slurm: $(TEST_MARK)
