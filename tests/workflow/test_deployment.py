@@ -141,7 +141,7 @@ class Sites:
         return {"PYTHONPATH": str(self.app)}
 
     def run(
-        self, name: str, *, rounds: int = 1, n_sites: int = 3, app: Path | None = None, timeout: float = 60.0
+        self, name: str, *, rounds: int = 1, n_sites: int = 3, app: Path | None = None, timeout: float = 180.0
     ) -> tuple[EndedRun, dict[str, Any]]:
         server_file = self.folder / f"{name}.json"
         server_file.write_text(json.dumps({"rounds": rounds, "n_sites": n_sites}))
