@@ -27,9 +27,13 @@ class FirstLayer(nn.Module):
 
     def forward(self, x_B1TC: Tensor) -> Tensor:
         """Filtered signals."""
-        time_NK, space_FNC = self.conv_time.weight[:, 0, :, 0], self.conv_spat.weight[:, :, 0]
-        weight_FCK = torch.einsum("fnc,nk->fck", space_FNC, time_NK)
-        bias_F = space_FNC.sum(dim=2) @ self.conv_time.bias
+        time_IK, space_FIC = self.conv_time.weight[:, 0, :, 0], self.conv_spat.weight[:, :, 0]
+        weight_FCK, bias_F = joined(space_FIC, time_IK, self.conv_time.bias)
         if self.conv_spat.bias is not None:
             bias_F = bias_F + self.conv_spat.bias
         return F.conv2d(x_B1TC.permute(0, 3, 1, 2), weight_FCK[:, :, None], bias_F).transpose(2, 3)
+
+
+def joined(space_FIC: Tensor, time_IK: Tensor, bias_I: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (F, C, K) and bias (F) of filters over time, with their bias, and then over channels, as one step."""
+    return torch.einsum("fic,ik->fck", space_FIC, time_IK), torch.einsum("fic,i->f", space_FIC, bias_I)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from neuroloom.evaluation.filters import joined
 from neuroloom.schema import ConfigError
 
 Four = tuple[int, int, int, int]
@@ -183,9 +184,8 @@ class FirstLayer(nn.Module):
 
     def filters(self) -> tuple[Tensor, Tensor]:
         """Weight (outputs, channels, kernel) and bias of both steps together."""
-        space_FIC = self.space.bounded()
-        weight_FCN = torch.einsum("fic,in->fcn", space_FIC, self.time.bounded()[:, 0])
-        return weight_FCN, torch.einsum("fic,i->f", space_FIC, self.time.bias)
+        bias_I: Tensor = self.time.bias  # type: ignore[assignment]  # it has one
+        return joined(self.space.bounded(), self.time.bounded()[:, 0], bias_I)
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """Filter, norm, ELU, pool."""
