@@ -27,7 +27,7 @@ VARIANTS = ("published", "fp32", "bf16")
 
 @contextmanager
 def published() -> Iterator[None]:
-    """Padding, counts and normalisation as the published code has them."""
+    """Convolutions, padding, counts and normalisation as the published code has them."""
     import torch
     from torch.nn import functional as F  # noqa: N812
 
@@ -36,16 +36,19 @@ def published() -> Iterator[None]:
     def reflect(x: torch.Tensor, left: int, right: int) -> torch.Tensor:
         return F.pad(x.mT, (left, right), mode="reflect").mT
 
+    def convolve(x: torch.Tensor, *weights: Any, transposed: bool = False) -> torch.Tensor:
+        return (F.conv_transpose1d if transposed else F.conv1d)(x.mT, *weights).mT
+
     def gather(self: Any, x: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ones = F.one_hot(codes, len(self.embed_KD)).to(x.dtype)
         return ones.t() @ x, ones.sum(0)
 
-    kept = seanet._reflect, quantize.Codebook._gather
-    seanet._reflect, quantize.Codebook._gather = reflect, gather
+    kept = seanet._reflect, seanet._convolve, quantize.Codebook._gather
+    seanet._reflect, seanet._convolve, quantize.Codebook._gather = reflect, convolve, gather
     try:
         yield
     finally:
-        seanet._reflect, quantize.Codebook._gather = kept
+        seanet._reflect, seanet._convolve, quantize.Codebook._gather = kept
 
 
 def matmul_peak(dtype: Any) -> float:

@@ -64,7 +64,7 @@ def _imported(code: CodeType) -> Iterator[str]:
         if name == PACKAGE or name.startswith(f"{PACKAGE}."):
             yield name
             if _stem_of(name).is_dir():  # a package, of which modules may be what is imported
-                yield from (f"{name}.{other}" for other in code.co_names if other and _file_of(f"{name}.{other}"))
+                yield from (f"{name}.{other}" for other in code.co_names if _file_of(f"{name}.{other}"))
     for part in code.co_consts:
         if isinstance(part, CodeType):
             yield from _imported(part)
@@ -86,8 +86,9 @@ def source_digest(*modules: str) -> str:
     """Digest of modules and of every module of this package that they import, directly or not.
 
     Snakemake does not see an edit of an imported module; as a rule parameter, this makes the rule run again. Comments
-    and layout do not count, because instructions are hashed. Modules of settings (`config`) do not count either: a
-    stage gets the values of its own section as a parameter, and all sections stand in one tree.
+    do not count, because instructions are hashed; line breaks hardly ever do (one may leave an instruction that does
+    nothing). Modules of settings (`config`) do not count either: a stage gets the values of its own section as a
+    parameter, and all sections stand in one tree.
     """
     todo, digests = list(modules), dict[str, str]()
     while todo:

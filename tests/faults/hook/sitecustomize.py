@@ -63,8 +63,9 @@ class Stop:
 
 def arm(script: str) -> None:
     """Stop this process if it runs the script of a job; it may read it more than once."""
-    if (job := SCRIPT.search(script)) and not (Path(os.environ["NEUROLOOM_FAULTS"]) / f"{os.getpid()}.busy").exists():
-        stop = Stop(job[1], Path(os.environ["NEUROLOOM_FAULTS"]))
+    state = Path(os.environ["NEUROLOOM_FAULTS"])
+    if (job := SCRIPT.search(script)) and not (state / f"{os.getpid()}.busy").exists():
+        stop = Stop(job[1], state)
         atexit.register(stop.end)
         sys.addaudithook(stop)
 
