@@ -16,9 +16,11 @@ from neuroloom.records import Array
 
 MIN_VOXELS = 8
 MAX_VOXEL_MM = 10.0
-# Below a quarter of bright tissue is background, whose noise has no place in the fit.
-_BACKGROUND = 0.25
-_MAX_POINTS = 12_000
+# Below a quarter of bright tissue is background, whose noise has no place in the fit; below a tenth is air.
+_BACKGROUND, _AIR = 0.25, 0.1
+_PAD_VOXELS = 8  # of a spline beyond its edge, where its memory has faded to 3e-5
+_RIM_VOXELS = 3  # into the air that are interpolated, too
+_MAX_POINTS, _MAX_VOLUMES = 12_000, 40  # that a reference is made of
 _SIGMA_VOXELS = 1.5 / np.sqrt(8 * np.log(2))  # FWHM of 1.5 voxels
 _STEPS, _TOLERANCE_MM = 30, 1e-3
 _HEAD_MM = 50.0
@@ -99,8 +101,8 @@ def estimate_motion(bold_XYZV: Array, affine_44: Array) -> tuple[Array, int]:
         if not final:
             reference_XYZ = np.mean(
                 [
-                    _moved_back(bold_XYZV[..., at], matrix_V44[at], affine_44, order=1)
-                    for at in range(0, n_volumes, max(n_volumes // 40, 1))
+                    _moved_back(bold_XYZV[..., at], matrix_V44[at], affine_44)
+                    for at in range(0, n_volumes, -(-n_volumes // _MAX_VOLUMES))
                 ],
                 axis=0,
             )
@@ -169,6 +171,8 @@ def _register_all(bold_XYZV: Array, reference: _Reference, start_V44: Array, *, 
 def resample_moved(bold_XYZV: Array, affine_44: Array, motion_V6: Array) -> Array:
     """Bring each volume back to where the head was at zero motion, by one cubic spline interpolation.
 
+    The air around the head, most of a field of view, stays as it was measured: it is noise wherever the head was.
+
     Parameters
     ----------
     bold_XYZV : array
@@ -186,31 +190,55 @@ def resample_moved(bold_XYZV: Array, affine_44: Array, motion_V6: Array) -> Arra
     centre_3 = grid_centre(bold_XYZV.shape, affine_44)
     lost_XYZ = ~np.isfinite(bold_XYZV).all(axis=3)
     missing_XYZ = lost_XYZ.astype(np.float32) if lost_XYZ.any() else None
-    moved_XYZV = np.empty(bold_XYZV.shape, np.float32)
+    moved_XYZV = np.where(lost_XYZ[..., None], 0, bold_XYZV).astype(np.float32)
+    head_3X = np.stack(np.nonzero(_head(moved_XYZV.mean(axis=3))))
     for at, motion_6 in enumerate(motion_V6):
-        volume_XYZ = np.where(lost_XYZ, 0, bold_XYZV[..., at]).astype(np.float32)
+        if not motion_6.any():
+            continue
         pose_44 = rigid_matrix(motion_6, centre_3)
-        moved_XYZV[..., at] = _moved_back(volume_XYZ, pose_44, affine_44, order=3)
-        if motion_6.any():
-            lost_XYZ = lost_XYZ | _outside(bold_XYZV.shape[:3], pose_44, affine_44)
-            if missing_XYZ is not None:
-                lost_XYZ |= _moved_back(missing_XYZ, pose_44, affine_44, order=1) > 0.01
+        moved_XYZV[(*head_3X, at)] = _cubic_at(moved_XYZV[..., at], _seen_from(pose_44, affine_44), head_3X)
+        lost_XYZ = lost_XYZ | _outside(bold_XYZV.shape[:3], pose_44, affine_44)
+        if missing_XYZ is not None:
+            lost_XYZ |= _moved_back(missing_XYZ, pose_44, affine_44) > 0.01
     moved_XYZV[lost_XYZ] = np.nan
     return moved_XYZV
 
 
-def _moved_back(volume_XYZ: Array, pose_44: Array, affine_44: Array, *, order: int) -> Array:
+def _head(mean_XYZ: Array) -> Array:
+    """What is not air, what it encloses, and a rim (bool XYZ)."""
+    from scipy.ndimage import binary_dilation, binary_fill_holes
+
+    tissue_XYZ = mean_XYZ > _AIR * np.percentile(mean_XYZ, 98)
+    return np.asarray(binary_fill_holes(binary_dilation(tissue_XYZ, iterations=_RIM_VOXELS)))
+
+
+def _seen_from(pose_44: Array, affine_44: Array) -> Array:
+    """Voxel at zero motion -> voxel of the moved volume in which the same tissue lies."""
+    return np.asarray(np.linalg.inv(affine_44) @ pose_44 @ affine_44)
+
+
+def _cubic_at(volume_XYZ: Array, seen_44: Array, index_3X: Array) -> Array:
+    """A volume where some voxels have gone; its edge goes on beyond it, as with SciPy's mode `nearest`."""
+    from scipy.ndimage import map_coordinates, spline_filter
+
+    spline_XYZ = spline_filter(np.pad(volume_XYZ, _PAD_VOXELS, mode="edge"), order=3, output=np.float32)
+    at_3X = seen_44[:3, :3] @ index_3X + seen_44[:3, 3:] + _PAD_VOXELS
+    return np.asarray(map_coordinates(spline_XYZ, at_3X, order=3, prefilter=False, mode="nearest"))
+
+
+def _moved_back(volume_XYZ: Array, pose_44: Array, affine_44: Array) -> Array:
+    """A whole volume at zero motion, by linear interpolation."""
     from scipy.ndimage import affine_transform
 
     if np.array_equal(pose_44, np.eye(4)):
         return volume_XYZ
-    seen_44 = np.linalg.inv(affine_44) @ pose_44 @ affine_44
-    return affine_transform(volume_XYZ, seen_44[:3, :3], seen_44[:3, 3], order=order, mode="nearest")
+    seen_44 = _seen_from(pose_44, affine_44)
+    return np.asarray(affine_transform(volume_XYZ, seen_44[:3, :3], seen_44[:3, 3], order=1, mode="nearest"))
 
 
 def _outside(shape: tuple[int, ...], pose_44: Array, affine_44: Array) -> Array:
     """Voxels (bool XYZ) whose place in the moved volume lies beyond half a voxel outside of its grid."""
-    seen_44 = np.linalg.inv(affine_44) @ pose_44 @ affine_44
+    seen_44 = _seen_from(pose_44, affine_44)
     outside_XYZ = np.zeros(shape, bool)
     axes = [np.arange(size).reshape(np.roll((-1, 1, 1), axis)) for axis, size in enumerate(shape)]
     for row_4, size in zip(seen_44[:3], shape, strict=True):

@@ -228,19 +228,21 @@ class _Volumes:
 
     def template(self, volume: int) -> Array:
         """Average of the nearest volumes, (C, J): without mean and trend, and only where it is more than chance."""
-        return _kept(self._templates, volume, self._template, capacity=NEAR)
+        first = min(max(volume - self.model.window // 2, 0), self.model.n_volumes - self.model.window)
+        return _kept(self._templates, first, self._template, capacity=NEAR)  # one for all volumes of a short scan
 
-    def _template(self, volume: int) -> Array:
-        model = self.model
-        first = min(max(volume - model.window // 2, 0), model.n_volumes - model.window)
-        window = range(first, first + model.window)
+    def _template(self, first: int) -> Array:
+        model, window = self.model, range(first, first + self.model.window)
         valid_VC = np.stack([self.valid(at) for at in window])
+        start_VC = np.stack([self.spectrum(at)[:, 0].real for at in window])
         count_C1 = np.maximum(valid_VC.sum(axis=0), 1)[:, None]
-        spectrum_VCF = np.stack([self.spectrum(at) for at in window])
-        mean_CF = spectrum_VCF.sum(axis=0) / count_C1
-        power_CF = (spectrum_VCF.real**2 + spectrum_VCF.imag**2).sum(axis=0)
+        sum_CF, power_CF = np.zeros_like(self.spectrum(first)), np.float32(0)
+        for spectrum_CF in map(self.spectrum, window):  # a stack of all would leave the cache
+            sum_CF += spectrum_CF
+            power_CF = power_CF + (spectrum_CF.real**2 + spectrum_CF.imag**2)
+        mean_CF = sum_CF / count_C1
         spread_CF = np.maximum(power_CF - count_C1 * np.abs(mean_CF) ** 2, 0) / np.maximum(count_C1 - 1, 1)
-        mean_CF = mean_CF - self._trend(spectrum_VCF[:, :, 0].real, valid_VC)
+        mean_CF = mean_CF - self._trend(start_VC, valid_VC)
         share_CF = 1 - CHANCE * spread_CF / count_C1 / np.maximum(np.abs(mean_CF) ** 2, np.finfo(np.float32).tiny)
         share_CF[:, 0] = 0.0
         return np.fft.irfft(mean_CF * np.clip(share_CF, 0, 1), n=model.n_grid, axis=1)

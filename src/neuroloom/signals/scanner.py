@@ -46,8 +46,9 @@ def without_gradients(
     if t_r is None or config.gradient == "none":
         return recording, []
     onset_V, note = volume_onsets(recording.events, t_r=t_r, file=file)
-    model = fit_gradient(recording.signal_CT, sfreq=recording.sfreq, onset_V=onset_V, t_r=t_r, rng=rng)
-    first = replace(recording, signal_CT=_in_memory(GradientCleaned(recording.signal_CT, model)))
+    measured_CT = _in_memory(recording.signal_CT)
+    model = fit_gradient(measured_CT, sfreq=recording.sfreq, onset_V=onset_V, t_r=t_r, rng=rng)
+    first = replace(recording, signal_CT=_in_memory(GradientCleaned(measured_CT, model)))
     beats = _heartbeats(first)
     if not len(beats.onset_E) or config.cardiac == "none":
         return first, [note, model.note]
@@ -56,12 +57,12 @@ def without_gradients(
     picks = recording.picks("eeg")
     heart = fit_cardiac(first.signal_CT, sfreq=recording.sfreq, beats=beats, picks=picks, rng=rng)
     other = _in_memory(CardiacArtefact(first.signal_CT, heart))
-    second = _in_memory(GradientCleaned(recording.signal_CT, model, other=other))
+    second = _in_memory(GradientCleaned(measured_CT, model, other=other))
     return replace(recording, signal_CT=second), [note, model.note]
 
 
 def _in_memory(signal: Signal) -> Signal:
-    """A small signal is computed once; a large one where it is asked for."""
+    """A small signal is read or computed once; a large one where it is asked for."""
     return np.asarray(signal[:, :]) if signal.shape[0] * signal.shape[1] <= IN_MEMORY else signal
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from neuroloom.signals.filters import HALF_KERNEL, interpolate_at
+from neuroloom.signals.filters import HALF_KERNEL, KAISER_BETA, interpolate_at
 from neuroloom.signals.gradient import EDGE, GradientCleaned, GradientModel, fit_gradient
 from neuroloom.study.scanner import ScannerTruth, plant_scanner
 from neuroloom.study.sensors import eeg_sensors
@@ -44,6 +44,15 @@ def test_interpolation_is_that_of_band_limited_signals() -> None:
         wave_CT = np.stack([np.sin(2 * np.pi * freq * time + 1), np.cos(2 * np.pi * freq * time)])
         wanted = np.stack([np.sin(2 * np.pi * freq * position + 1), np.cos(2 * np.pi * freq * position)])
         np.testing.assert_allclose(interpolate_at(wave_CT, position), wanted, atol=2e-3)
+
+
+def test_weights_of_interpolation_are_tabled_finely_enough(rng: np.random.Generator) -> None:
+    n_taps = 2 * HALF_KERNEL
+    share_J = np.concatenate([[0.0, 1 - 1e-12], rng.random(500)])
+    apart_JN = share_J[:, None] - np.arange(1 - HALF_KERNEL, HALF_KERNEL + 1)
+    weight_JN = np.sinc(apart_JN) * np.i0(KAISER_BETA * np.sqrt(np.clip(1 - (apart_JN / HALF_KERNEL) ** 2, 0, None)))
+    found_NJ = interpolate_at(np.eye(n_taps), HALF_KERNEL - 1 + share_J)
+    np.testing.assert_allclose(found_NJ.T, weight_JN / weight_JN.sum(axis=1, keepdims=True), rtol=0, atol=3e-8)
 
 
 @pytest.mark.parametrize("position", [HALF_KERNEL - 1.5, 400 - HALF_KERNEL])
