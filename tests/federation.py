@@ -30,7 +30,7 @@ from neuroloom.training.processes import set_threads
 
 TASK = TaskConfig(classes={"idle": ("idle",), "busy": ("busy",)}, window=2.0)
 SITES = {"north": (9, 100.0), "south": (13, 125.0), "west": (19, 100.0)}  # electrodes, Hz
-SETTINGS = FederateConfig(rounds=2, n_seeds=1, min_sites=2, n_permutations=20, lr=1e-2, timeout=60.0)
+SETTINGS = FederateConfig(rounds=2, n_seeds=1, min_sites=2, n_permutations=20, lr=1e-2, timeout=300.0)
 
 
 @dataclass(frozen=True)

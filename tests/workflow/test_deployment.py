@@ -103,7 +103,7 @@ def main(grid, context):
     n_sites = wanted["n_sites"]
     strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=n_sites, min_available_nodes=n_sites)
     arrays = ArrayRecord({"weights": Array(np.zeros(3, np.float32))})
-    result = strategy.start(PromptGrid(grid), arrays, num_rounds=wanted["rounds"], timeout=30.0)
+    result = strategy.start(PromptGrid(grid), arrays, num_rounds=wanted["rounds"], timeout=120.0)
     metrics = {number: dict(record) for number, record in result.train_metrics_clientapp.items()}
     weights = result.arrays["weights"].numpy().tolist()
     file.with_suffix(".result").write_text(json.dumps({"weights": weights, "rounds": metrics}))
@@ -141,7 +141,7 @@ class Sites:
         return {"PYTHONPATH": str(self.app)}
 
     def run(
-        self, name: str, *, rounds: int = 1, n_sites: int = 3, app: Path | None = None, timeout: float = 180.0
+        self, name: str, *, rounds: int = 1, n_sites: int = 3, app: Path | None = None, timeout: float = 600.0
     ) -> tuple[EndedRun, dict[str, Any]]:
         server_file = self.folder / f"{name}.json"
         server_file.write_text(json.dumps({"rounds": rounds, "n_sites": n_sites}))
@@ -356,7 +356,7 @@ def answer(server: Server, call: str) -> int:
     headers = {"content-type": "application/protobuf", "accept": "application/protobuf"}
     request = urllib.request.Request(f"https://{server.address}/v1/{call}", b"", headers)
     try:
-        with urllib.request.urlopen(request, context=context, timeout=10) as response:  # noqa: S310
+        with urllib.request.urlopen(request, context=context, timeout=60) as response:  # noqa: S310
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code

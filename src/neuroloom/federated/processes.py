@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import psutil
 
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 60.0
+START_SECONDS = 180.0  # libraries of a busy machine or a shared disk may take a minute
 STOP_SECONDS = 6.0  # Flower gives its own clean-up five
 ORPHAN_SECONDS = 1.5  # what Flower starts looks five times a second whether its parent is there
 LOOK_SECONDS = 0.1  # between two looks whether something has started

@@ -121,7 +121,7 @@ with terminated_like_interrupted():
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     process.terminate()
-    assert process.communicate(timeout=10)[0] == "cleaned up\n"
+    assert process.communicate(timeout=120)[0] == "cleaned up\n"
     assert process.returncode == 128 + signal.SIGTERM
 
 

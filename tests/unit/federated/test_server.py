@@ -67,7 +67,7 @@ FAULTS: dict[str, tuple[Callable[[Message], Message | None], str, str]] = {
     "double": (lambda m: with_fact(m, site="s/north"), "refused", "another node is s/north"),
     "greedy": (lambda m: with_metric(m, **{WEIGHT: 1e12}), "refused", "windows"),
     "empty": (without_tensors, "refused", "arrays .none., declared state"),
-    "silent": (lambda m: None, "absent", "no answer within 60 s"),
+    "silent": (lambda m: None, "absent", "no answer within 300 s"),
 }
 
 
