@@ -7,6 +7,7 @@ rule simulate_site:
         f"{LOGS}/simulate_site/{{site}}.log",
     benchmark:
         f"{BENCHMARKS}/simulate_site/{{site}}.tsv"
+    priority: 3
     conda:
         "../envs/signal.yaml"
     threads: 1
