@@ -190,14 +190,15 @@ def resample_moved(bold_XYZV: Array, affine_44: Array, motion_V6: Array) -> Arra
     centre_3 = grid_centre(bold_XYZV.shape, affine_44)
     lost_XYZ = ~np.isfinite(bold_XYZV).all(axis=3)
     missing_XYZ = lost_XYZ.astype(np.float32) if lost_XYZ.any() else None
-    moved_XYZV = np.where(lost_XYZ[..., None], 0, bold_XYZV).astype(np.float32)
+    moved_XYZV = np.where(lost_XYZ[..., None], 0, bold_XYZV).astype(np.float32, copy=False)
     head_3X = np.stack(np.nonzero(_head(moved_XYZV.mean(axis=3))))
     for at, motion_6 in enumerate(motion_V6):
         if not motion_6.any():
             continue
         pose_44 = rigid_matrix(motion_6, centre_3)
-        moved_XYZV[(*head_3X, at)] = _cubic_at(moved_XYZV[..., at], _seen_from(pose_44, affine_44), head_3X)
-        lost_XYZ = lost_XYZ | _outside(bold_XYZV.shape[:3], pose_44, affine_44)
+        seen_44 = _seen_from(pose_44, affine_44)
+        moved_XYZV[(*head_3X, at)] = _cubic_at(moved_XYZV[..., at], seen_44, head_3X)
+        lost_XYZ = lost_XYZ | _outside(bold_XYZV.shape[:3], seen_44)
         if missing_XYZ is not None:
             lost_XYZ |= _moved_back(missing_XYZ, pose_44, affine_44) > 0.01
     moved_XYZV[lost_XYZ] = np.nan
@@ -236,9 +237,8 @@ def _moved_back(volume_XYZ: Array, pose_44: Array, affine_44: Array) -> Array:
     return np.asarray(affine_transform(volume_XYZ, seen_44[:3, :3], seen_44[:3, 3], order=1, mode="nearest"))
 
 
-def _outside(shape: tuple[int, ...], pose_44: Array, affine_44: Array) -> Array:
+def _outside(shape: tuple[int, ...], seen_44: Array) -> Array:
     """Voxels (bool XYZ) whose place in the moved volume lies beyond half a voxel outside of its grid."""
-    seen_44 = _seen_from(pose_44, affine_44)
     outside_XYZ = np.zeros(shape, bool)
     axes = [np.arange(size).reshape(np.roll((-1, 1, 1), axis)) for axis, size in enumerate(shape)]
     for row_4, size in zip(seen_44[:3], shape, strict=True):

@@ -61,7 +61,7 @@ def test_replies_that_have_come_are_returned_when_the_time_is_up() -> None:
     before = time.monotonic()
     _, replies = ask([1, float("inf")], 0.1)
     assert replies == ["0"]
-    assert 0.1 <= time.monotonic() - before < 10
+    assert 0.1 <= time.monotonic() - before < 1.0
 
 
 def test_the_rest_is_that_of_the_grid() -> None:
