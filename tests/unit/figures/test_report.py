@@ -22,6 +22,7 @@ from .test_evaluation_plots import evaluation_table
 from .test_federation_plots import federation_tables
 from .test_model_plots import models_table, pretraining_table
 from .test_report_evaluation import all_tables
+from .test_report_overview import table as findings_of
 
 SECONDS = [(kind, unit) for kind in ("second", "without") for unit in (FROM_START, FROM_STOP)]
 
@@ -222,6 +223,21 @@ def test_a_study_that_was_asked_nothing_says_so(config: Config, tables: dict, fi
     first = page_of(render_report(config=config, tables=tables, figures=figures), "overview")
     assert "the table of findings (headline.parquet) is absent or has no row" in first
     assert "<b>1</b> in ingest: truncated" in first
+
+
+@pytest.mark.parametrize(
+    ("what", "written"),
+    [
+        ("reve", 'reve<span class="note">, fleeg, all sites'),
+        ("", '<td role="cell"><span class="note">fleeg, all sites'),
+    ],
+)
+def test_the_first_screen_says_where_a_question_has_no_answer_yet(
+    config: Config, tables: dict, figures: dict[str, Path], what: str, written: str
+) -> None:
+    headline = findings_of({"what": what, "where": "fleeg, all sites"})
+    html = render_report(config=config, tables={**tables, "headline": headline}, figures=figures)
+    assert written in page_of(html, "overview")
 
 
 def test_a_figure_tells_the_digest_of_its_tables(
