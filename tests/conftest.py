@@ -1,6 +1,8 @@
 """Fixtures that many tests share: a small recording, its store, and where the real recordings are."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,26 @@ from neuroloom.artifacts import write_artifact
 from neuroloom.records import Events, Recording
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that a test has asked for end with it.
+
+    Networks of a few hundred weights are many times slower on several threads, and those of BLAS spin while they wait:
+    they would take the cores from all later tests of this process.
+    """
+    _use_one_thread()
+    yield
+    _use_one_thread()
+
+
+def _use_one_thread() -> None:
+    torch = sys.modules.get("torch")
+    if torch and torch.get_num_threads() > 1:
+        from neuroloom.training.processes import set_threads
+
+        set_threads(1)
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from neuroloom.models.config import ReveConfig
 from neuroloom.models.reve import REVE
 from neuroloom.records import Events
 from neuroloom.training.checkpoint import write_card
-from neuroloom.training.processes import set_threads
 
 TASK = TaskConfig(classes={"idle": ("idle",), "busy": ("busy",)}, window=2.0)
 SITES = {"north": (9, 100.0), "south": (13, 125.0), "west": (19, 100.0)}  # electrodes, Hz
@@ -45,8 +44,8 @@ class Study:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    set_threads(1)
+def no_memory() -> Iterator[None]:
+    """A federation forgets what sites of the last one have loaded."""
     yield
     forget()
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from tests.federation import federation, fresh, one_thread, set_up
+from tests.federation import federation, fresh, no_memory, set_up
 
 from neuroloom.federated.client import forget, training_of
 from neuroloom.federated.network import build_network, shared_names, state_of
@@ -15,7 +15,7 @@ from neuroloom.federated.server import serve
 from neuroloom.federated.site import SiteFile
 from neuroloom.federated.wire import Tensors, digest
 
-__all__ = ["federation", "one_thread", "set_up"]
+__all__ = ["federation", "no_memory", "set_up"]
 
 FULL = ("fedavg", "fedprox", "fedadam", "median", "trimmed_mean", "krum")
 

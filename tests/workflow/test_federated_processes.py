@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.federation import federation, one_thread, set_up
+from tests.federation import federation, no_memory, set_up
 
 from neuroloom.federated.client import forget
 from neuroloom.federated.control import run_app
@@ -19,7 +19,7 @@ from neuroloom.federated.processes import FederationError, stop
 from neuroloom.federated.server import STATE, last_state, serve
 from neuroloom.federated.wire import digest
 
-__all__ = ["federation", "one_thread", "set_up"]
+__all__ = ["federation", "no_memory", "set_up"]
 ROOT = Path(__file__).parents[2]
 HANGS = 900.0  # s after which a run would not end at all
 

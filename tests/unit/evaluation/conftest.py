@@ -1,6 +1,6 @@
 """A small encoder and recordings in memory, for whatever reads an encoder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -89,18 +89,6 @@ class ToyEncoder(Encoder):
     @classmethod
     def create(cls, config: Any, *, sfreq: float, tokenizer: Any = None, seed: int = 0) -> Any:
         return cls(seed)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks of a few hundred weights are many times slower on several threads that wait for each other."""
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 """The study of three sites, for all tests of the package."""
 
-from tests.federation import federation, one_thread, set_up
+from tests.federation import federation, no_memory, set_up
 
-__all__ = ["federation", "one_thread", "set_up"]
+__all__ = ["federation", "no_memory", "set_up"]

@@ -67,12 +67,10 @@ def test_no_more_results_than_asked_for_wait_to_be_taken() -> None:
 
 
 def test_a_pass_computes_with_one_thread_and_gives_the_others_back() -> None:
-    before = torch.get_num_threads()
     with corpus_map(Placement(threads=2)) as over:
         found = over(lambda _: torch.get_num_threads(), range(3))
         assert [next(found) for _ in range(3)] == [1, 1, 1]  # who counts does not ask for the end
         assert torch.get_num_threads() == 2
-    torch.set_num_threads(before)
 
 
 def test_an_error_stops_the_pass() -> None:
