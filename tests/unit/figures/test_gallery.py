@@ -2,19 +2,23 @@
 
 import ast
 import hashlib
+import re
+import zlib
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from neuroloom.figures.gallery import FIGURES, FORMATS, SECTIONS, drawn_from, label, rule_names
 from neuroloom.figures.listings import LISTINGS
 from neuroloom.figures.stamp import read_stamp
-from neuroloom.figures.style import plot_notice, save_figure
+from neuroloom.figures.style import LAYOUT, plot_notice, save_figure
 
 ROOT = Path(__file__).parents[3]
 PLOTS = ROOT / "src/neuroloom/figures"
@@ -118,11 +122,20 @@ def test_a_study_has_the_figures_that_its_tables_allow() -> None:
     assert drawn_from([]) == {}
 
 
+def embedded_fonts(pdf: bytes) -> list[TTFont]:
+    contents = (zlib.decompress(part) for part in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL))
+    return [TTFont(BytesIO(content)) for content in contents if content.startswith(b"\0\1\0\0")]
+
+
 def test_letters_are_of_one_font(study_files: dict[str, Path], tmp_path: Path) -> None:
     figure, _ = draw("federation_gains", study_files)
     save_figure(figure, tmp_path / "a.pdf", tmp_path / "a.svg")
     pdf = (tmp_path / "a.pdf").read_bytes()
     assert b"/FontFile2" in pdf, "TrueType inside, which printers ask for"
     assert b"/Type3" not in pdf
+    fonts = embedded_fonts(pdf)
+    assert fonts
+    assert all({"glyf", "loca", "hmtx"} <= set(font.keys()) for font in fonts)
+    assert all(set(font.keys()).isdisjoint(LAYOUT) for font in fonts), "letters of a PDF have their places"
     assert "<text" not in (tmp_path / "a.svg").read_text(), "letters are paths"
     assert np.isfinite(figure.get_size_inches()).all()
