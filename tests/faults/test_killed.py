@@ -15,7 +15,7 @@ from .conftest import FOLDER, RESULTS, ROOT, command, contents, environment, wri
 
 UNUSED = {"index_study", "predict_connectomes"}  # have nothing to do in a simulated study
 SCRIPTS = sorted({path.stem for path in (ROOT / "src").glob("*.py")} - UNUSED)  # one for each rule, or for rules alike
-CORES = 4
+CORES = 8
 PATIENCE = 0.8  # s with no job at work, after which everything that will stop has stopped
 LIMIT = 900.0  # s, which a hung run does not pass
 MOST = 60  # kills, after which something is wrong

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).parents[3] / "resources" / "figure.mplstyle"
 PRINTED = 200  # pixels in an inch of what is no line in a PDF or SVG, such as surfaces of the brain
-LAYOUT = ("GSUB", "GPOS", "GDEF")  # tables of a font by which letters are chosen and placed
+LAYOUT = ("GSUB", "GPOS", "GDEF", "MATH")  # tables of a font by which letters are chosen and placed
 BEFORE, AFTER, BAD = "#999999", "#0072B2", "#D55E00"
 
 
