@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ def save_figure(figure: Figure, *paths: Path | str, tables: Iterable[Path | str]
     import matplotlib
 
     note = stamp(tables)
-    with figure_style(), _plain_fonts():
+    with figure_style():
         if engine := figure.get_layout_engine():
             # places are found once, and are the same in all files; with any engine left each file is drawn twice
             engine.execute(figure)
@@ -51,7 +51,8 @@ def save_figure(figure: Figure, *paths: Path | str, tables: Iterable[Path | str]
             figure.set_layout_engine(None)
         for path in map(Path, paths):
             pixels = "figure" if path.suffix == ".png" else PRINTED
-            figure.savefig(path, metadata=metadata(path.suffix, note), dpi=pixels)
+            with _plain_fonts() if path.suffix == ".pdf" else nullcontext():
+                figure.savefig(path, metadata=metadata(path.suffix, note), dpi=pixels)
 
 
 @contextmanager
